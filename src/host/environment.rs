@@ -1,0 +1,44 @@
+//! The only reader of environment variables and of facts about the running process.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// The value of an environment variable, if it is set and not empty.
+#[must_use]
+pub fn var(name: &str) -> Option<String> {
+    var_os(name).and_then(|value| value.into_string().ok())
+}
+
+/// As [`var`], for values that need not be UTF-8.
+#[must_use]
+pub fn var_os(name: &str) -> Option<OsString> {
+    #[expect(clippy::disallowed_methods, reason = "this is the reader")]
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// The user's cache directory (XDG Base Directory Specification), `None` without a home.
+#[must_use]
+pub fn user_cache_dir() -> Option<PathBuf> {
+    match var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|path| path.is_absolute()) {
+        Some(path) => Some(path),
+        None => var_os("HOME").map(|home| PathBuf::from(home).join(".cache")),
+    }
+}
+
+/// `SOURCE_DATE_EPOCH` (reproducible-builds.org), if it holds a number of seconds.
+#[must_use]
+pub fn source_date_epoch() -> Option<u64> {
+    var("SOURCE_DATE_EPOCH").and_then(|value| value.parse().ok())
+}
+
+/// The base architecture in rpm's and OSTree's spelling: `x86_64`, `aarch64`, …
+#[must_use]
+pub const fn basearch() -> &'static str {
+    std::env::consts::ARCH
+}
+
+/// The number of processors to use.
+#[must_use]
+pub fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}

@@ -1,0 +1,243 @@
+//! Files, with the path in every error, and writes that are whole or absent.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+/// Reads a whole file.
+pub fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("reading {}", path.display()))
+}
+
+/// Reads a whole UTF-8 file.
+pub fn read_to_string(path: &Path) -> Result<String> {
+    fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))
+}
+
+/// Reads a whole UTF-8 file, `None` if it does not exist.
+pub fn read_optional(path: &Path) -> Result<Option<String>> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
+    }
+}
+
+/// Opens a file for reading.
+pub fn open(path: &Path) -> Result<File> {
+    File::open(path).with_context(|| format!("opening {}", path.display()))
+}
+
+/// Creates a file that must not exist yet, or empties one that does.
+pub fn create(path: &Path) -> Result<File> {
+    File::create(path).with_context(|| format!("creating {}", path.display()))
+}
+
+/// Creates a directory and its parents.
+pub fn create_dir_all(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).with_context(|| format!("creating directory {}", path.display()))
+}
+
+/// Writes a file in place (for scratch files whose loss is harmless; else [`write_atomic`]).
+pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> Result<()> {
+    fs::write(path, bytes).with_context(|| format!("writing {}", path.display()))
+}
+
+/// Writes a file beside its target, flushes it to disk and renames it into place with `mode`.
+pub fn write_atomic(path: &Path, bytes: impl AsRef<[u8]>, mode: u32) -> Result<()> {
+    let parent = parent_of(path);
+    let beside = beside(path);
+    let write = || -> io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&beside)?;
+        file.write_all(bytes.as_ref())?;
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+        file.sync_all()?;
+        fs::rename(&beside, path)
+    };
+    write().with_context(|| format!("writing {}", path.display()))?;
+    sync_dir(parent)
+}
+
+/// Makes `link` point to `target`, replacing what was there in one step.
+pub fn symlink_atomic(target: &Path, link: &Path) -> Result<()> {
+    let beside = beside(link);
+    remove_file_if_exists(&beside)?;
+    std::os::unix::fs::symlink(target, &beside)
+        .and_then(|()| fs::rename(&beside, link))
+        .with_context(|| format!("linking {} to {}", link.display(), target.display()))?;
+    sync_dir(parent_of(link))
+}
+
+/// Renames, with both paths in the error.
+pub fn rename(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).with_context(|| format!("renaming {} to {}", from.display(), to.display()))
+}
+
+/// Hard-links `from` at `to`, or copies it (keeping holes) where that is not possible.
+pub fn link_or_copy(from: &Path, to: &Path) -> Result<()> {
+    if fs::hard_link(from, to).is_ok() {
+        return Ok(());
+    }
+    copy_sparse(from, to)
+}
+
+/// Copies a file's data, keeping holes, into a fresh file at `to`.
+pub fn copy_sparse(from: &Path, to: &Path) -> Result<()> {
+    remove_file_if_exists(to)?;
+    copy_sparse_into(&open(from)?, &create(to)?)
+        .with_context(|| format!("copying {} to {}", from.display(), to.display()))
+}
+
+fn copy_sparse_into(source: &File, target: &File) -> io::Result<()> {
+    use rustix::fs::{SeekFrom, seek};
+    let length = source.metadata()?.len();
+    target.set_len(length)?;
+    let mut offset = 0;
+    while offset < length {
+        let data = match seek(source, SeekFrom::Data(offset)) {
+            Ok(data) => data,
+            Err(rustix::io::Errno::NXIO) => break,
+            Err(error) => return Err(error.into()),
+        };
+        let end = seek(source, SeekFrom::Hole(data))?;
+        let (mut read_at, mut write_at) = (data, data);
+        while read_at < end {
+            let left = (end - read_at) as usize;
+            let copied =
+                rustix::fs::copy_file_range(source, Some(&mut read_at), target, Some(&mut write_at), left)?;
+            if copied == 0 {
+                break;
+            }
+        }
+        offset = end;
+    }
+    Ok(())
+}
+
+/// Removes a file; a missing one is fine.
+pub fn remove_file_if_exists(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("removing {}", path.display())),
+    }
+}
+
+/// Removes a directory tree; a missing one is fine. Directories without write permission (package
+/// trees have some) and OSTree's immutable flag are cleared on the way.
+pub fn remove_tree(path: &Path) -> Result<()> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error).with_context(|| format!("removing {}", path.display())),
+        Ok(meta) if !meta.is_dir() => return remove_file_if_exists(path),
+        Ok(_) => {}
+    }
+    if fs::remove_dir_all(path).is_ok() {
+        return Ok(());
+    }
+    unlock_tree(path);
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Makes every directory below `path` writable and mutable, as far as this user may.
+fn unlock_tree(path: &Path) {
+    if let Ok(dir) = File::open(path)
+        && let Ok(flags) = rustix::fs::ioctl_getflags(&dir)
+        && flags.contains(rustix::fs::IFlags::IMMUTABLE)
+    {
+        // Refused for a plain user, for whom the flag could not have been set either.
+        let _: std::result::Result<(), rustix::io::Errno> =
+            rustix::fs::ioctl_setflags(&dir, flags - rustix::fs::IFlags::IMMUTABLE);
+    }
+    drop(fs::set_permissions(path, fs::Permissions::from_mode(0o700)));
+    let Ok(entries) = fs::read_dir(path) else { return };
+    for entry in entries.flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            unlock_tree(&entry.path());
+        }
+    }
+}
+
+/// Flushes a directory's entries to disk.
+pub fn sync_dir(path: &Path) -> Result<()> {
+    File::open(path)
+        .and_then(|dir| dir.sync_all())
+        .with_context(|| format!("flushing directory {}", path.display()))
+}
+
+/// Flushes the whole file system that holds `path`: one call where thousands of files were written.
+pub fn sync_file_system(path: &Path) -> Result<()> {
+    let dir = open(path)?;
+    rustix::fs::syncfs(&dir).with_context(|| format!("flushing the file system of {}", path.display()))
+}
+
+/// The entries of a directory, sorted by name, so that nothing depends on the directory's own order.
+pub fn read_dir_sorted(path: &Path) -> Result<Vec<PathBuf>> {
+    let mut paths = fs::read_dir(path)
+        .and_then(|entries| {
+            entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()
+        })
+        .with_context(|| format!("listing {}", path.display()))?;
+    paths.sort();
+    Ok(paths)
+}
+
+fn parent_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn beside(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    parent_of(path).join(format!(".{name}.new"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn atomic_write_replaces_and_leaves_nothing_beside() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.json");
+        write_atomic(&path, "one", 0o644).unwrap();
+        write_atomic(&path, "two", 0o600).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "two");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn sparse_copy_keeps_data_and_length() {
+        use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        let file = File::create(&from).unwrap();
+        file.set_len(64 << 20).unwrap();
+        file.write_all_at(b"middle", 32 << 20).unwrap();
+        copy_sparse(&from, &to).unwrap();
+        assert!(fs::read(&from).unwrap() == fs::read(&to).unwrap());
+        assert!(fs::metadata(&to).unwrap().blocks() < 1024);
+    }
+
+    #[test]
+    fn a_tree_without_write_permission_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let inner = dir.path().join("a/b");
+        fs::create_dir_all(&inner).unwrap();
+        fs::write(inner.join("c"), "").unwrap();
+        fs::set_permissions(&inner, fs::Permissions::from_mode(0o555)).unwrap();
+        remove_tree(&dir.path().join("a")).unwrap();
+        assert!(!dir.path().join("a").exists());
+    }
+}

@@ -1,0 +1,1 @@
+//! OCI images of commits. It knows nothing of disks and VMs.

@@ -1,0 +1,210 @@
+//! What a stage is, and running one through the cache.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+
+use super::cache::{Cache, Record};
+use super::events::{Event, Reporter};
+use super::key::{Digest, KeyHasher, Reason};
+use crate::failure::{Failure, Kind};
+use crate::host::{self, Tool, fs};
+
+/// A stage's output as later stages see it.
+pub trait Artifact: Sized {
+    /// Opens what a stage left in its `out` directory; cheap, for it runs on every cache hit.
+    fn load(out: &Path) -> Result<Self>;
+
+    /// Identifies the content: what later stages put into their keys.
+    fn digest(&self) -> Digest;
+}
+
+/// One step of the build: a value that holds its inputs, typed by the stages before it.
+pub trait Stage {
+    /// What it makes.
+    type Output: Artifact;
+    /// Its name, in events and in the cache.
+    const NAME: &'static str;
+    /// Raised when unchanged inputs give another output.
+    const VERSION: u32;
+
+    /// Adds every input by content.
+    fn key(&self, hash: &mut KeyHasher);
+
+    /// The host's programs it runs; checked before anything runs. Their versions are part of the key.
+    fn tools(&self) -> &'static [&'static Tool];
+
+    /// Does the work: writes below [`Workspace::out`], then returns the output loaded from there.
+    fn run(&self, work: &Workspace) -> Result<Self::Output>;
+}
+
+/// Where a running stage works.
+pub struct Workspace {
+    dir: PathBuf,
+    logs: PathBuf,
+    cache: Cache,
+    /// Where it tells of its progress.
+    pub report: Reporter,
+}
+
+impl Workspace {
+    /// The output directory, empty at first.
+    #[must_use]
+    pub fn out(&self) -> PathBuf {
+        self.dir.join("out")
+    }
+
+    /// A scratch directory that is removed afterwards.
+    #[must_use]
+    pub fn tmp(&self) -> PathBuf {
+        self.dir.join("tmp")
+    }
+
+    /// A log file that outlives a failure.
+    #[must_use]
+    pub fn log(&self, name: &str) -> PathBuf {
+        self.logs.join(format!("{name}.log"))
+    }
+
+    /// A directory shared by all stages and workdirs of this cache.
+    pub fn shared(&self, name: &str) -> Result<PathBuf> {
+        self.cache.shared(name)
+    }
+}
+
+/// What happened to one stage of this run.
+#[derive(Debug, Clone)]
+pub struct StageRun {
+    /// The stage's name.
+    pub stage: &'static str,
+    /// Why it ran; `None` when its output was reused.
+    pub reason: Option<Reason>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Runs stages through the cache and remembers why each ran.
+pub struct Pipeline {
+    cache: Cache,
+    state: PathBuf,
+    logs: PathBuf,
+    report: Reporter,
+    force: bool,
+    runs: std::sync::Mutex<Vec<StageRun>>,
+}
+
+impl Pipeline {
+    /// A pipeline over `cache`; `tmp` is the workdir's scratch directory (records of the last keys, logs).
+    pub fn new(cache: Cache, tmp: &Path, report: Reporter) -> Result<Self> {
+        let (state, logs) = (tmp.join("why"), tmp.join("log"));
+        fs::create_dir_all(&state)?;
+        fs::create_dir_all(&logs)?;
+        cache.sweep()?;
+        Ok(Self { cache, state, logs, report, force: false, runs: std::sync::Mutex::default() })
+    }
+
+    /// Runs every stage whether its output is in the cache or not.
+    #[must_use]
+    pub const fn force(mut self, force: bool) -> Self {
+        self.force = force;
+        self
+    }
+
+    /// The reporter.
+    #[must_use]
+    pub const fn report(&self) -> &Reporter {
+        &self.report
+    }
+
+    /// The cache.
+    #[must_use]
+    pub const fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// What each stage did so far, in order.
+    #[must_use]
+    pub fn runs(&self) -> Vec<StageRun> {
+        self.runs.lock().map(|runs| runs.clone()).unwrap_or_default()
+    }
+
+    /// Returns a stage's output, from the cache if its key is known there.
+    pub fn run<S: Stage>(&self, stage: &S) -> Result<S::Output> {
+        let record = record_of(stage);
+        let reason = match self.cache.lookup(S::NAME, record.key) {
+            Some(out) if !self.force => {
+                let output =
+                    S::Output::load(&out).with_context(|| format!("opening the cached {}", S::NAME))?;
+                self.report.emit(&Event::StageReused { stage: S::NAME });
+                self.remember::<S>(&record, None, Duration::ZERO)?;
+                return Ok(output);
+            }
+            Some(_) => Reason::Forced,
+            None => match self.last(S::NAME)? {
+                Some(last) => Reason::compare(&last.inputs, &record.inputs),
+                None => Reason::First,
+            },
+        };
+        self.report.emit(&Event::StageStarted { stage: S::NAME, reason: reason.clone() });
+        let start = Instant::now();
+        let result = self.make(stage, &record);
+        let took = start.elapsed();
+        self.report.emit(&Event::StageFinished { stage: S::NAME, took, success: result.is_ok() });
+        let output = result?;
+        self.remember::<S>(&record, Some(reason), took)?;
+        Ok(output)
+    }
+
+    fn make<S: Stage>(&self, stage: &S, record: &Record) -> Result<S::Output> {
+        host::require(stage.tools())
+            .map_err(|error| Failure::new(Kind::Tool, error.to_string(), error.cure()))?;
+        let dir = self.cache.begin(S::NAME)?;
+        let work = Workspace {
+            dir: dir.clone(),
+            logs: self.logs.clone(),
+            cache: self.cache.clone(),
+            report: self.report.clone(),
+        };
+        match stage.run(&work) {
+            Ok(output) => {
+                drop(output);
+                let out = self.cache.commit(&dir, record)?;
+                S::Output::load(&out)
+            }
+            Err(error) => {
+                fs::remove_tree(&dir)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// The record of the key that this workdir used last.
+    fn last(&self, stage: &str) -> Result<Option<Record>> {
+        let text = fs::read_optional(&self.state.join(format!("{stage}.json")))?;
+        Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
+    }
+
+    fn remember<S: Stage>(&self, record: &Record, reason: Option<Reason>, took: Duration) -> Result<()> {
+        let path = self.state.join(format!("{}.json", record.stage));
+        let text = serde_json::to_string_pretty(record).context("encoding a stage's record")?;
+        if fs::read_optional(&path)?.as_deref() != Some(&text) {
+            fs::write(&path, text)?;
+        }
+        if let Ok(mut runs) = self.runs.lock() {
+            runs.push(StageRun { stage: S::NAME, reason, took });
+        }
+        Ok(())
+    }
+}
+
+fn record_of<S: Stage>(stage: &S) -> Record {
+    let mut hasher = KeyHasher::default();
+    hasher.input("nosa stage", format_args!("{} {}", S::NAME, S::VERSION));
+    for tool in stage.tools() {
+        hasher.input(format!("program {}", tool.name), tool.look().version.unwrap_or_default());
+    }
+    stage.key(&mut hasher);
+    let (key, inputs) = hasher.finish();
+    Record { stage: S::NAME.to_owned(), key, inputs }
+}

@@ -1,0 +1,1 @@
+//! The whole build, from top to bottom.

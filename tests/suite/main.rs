@@ -1,0 +1,5 @@
+//! The integration tests, one binary: a file a subject, each driving the real `nosa`.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod layers;
