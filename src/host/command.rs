@@ -13,6 +13,10 @@ use anyhow::{Context as _, Result};
 
 use super::tools::Tool;
 
+/// The variables of nosa's own environment that programs see.
+const PASSED_ON: &[&str] =
+    &["HOME", "TMPDIR", "USER", "XDG_RUNTIME_DIR", "http_proxy", "https_proxy", "no_proxy"];
+
 /// How many of a failed program's last lines its error shows.
 const TAIL_LINES: usize = 20;
 
@@ -25,6 +29,7 @@ pub struct Cmd {
     dir: Option<PathBuf>,
     stdin: Option<Vec<u8>>,
     log: Option<PathBuf>,
+    inherit_environment: bool,
 }
 
 /// What a finished program wrote to standard output.
@@ -87,7 +92,15 @@ impl Cmd {
 
     /// A call of a program by name or path.
     pub fn program(program: impl Into<OsString>) -> Self {
-        Self { program: program.into(), args: Vec::new(), env: Vec::new(), dir: None, stdin: None, log: None }
+        Self {
+            program: program.into(),
+            args: Vec::new(),
+            env: Vec::new(),
+            dir: None,
+            stdin: None,
+            log: None,
+            inherit_environment: false,
+        }
     }
 
     /// Adds one argument.
@@ -108,6 +121,13 @@ impl Cmd {
     #[must_use]
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Passes nosa's whole environment on, for copies of nosa itself.
+    #[must_use]
+    pub fn inherit_environment(mut self) -> Self {
+        self.inherit_environment = true;
         self
     }
 
@@ -192,9 +212,14 @@ impl Cmd {
 
     /// Runs with nosa's own terminal, for interactive programs, and returns how it ended.
     pub fn interactive(&self) -> Result<ExitStatus> {
+        self.spawn_interactive()?.wait()
+    }
+
+    /// Starts the program with nosa's own terminal and returns at once.
+    pub fn spawn_interactive(&self) -> Result<Child> {
         let mut command = self.command();
         command.stdin(Stdio::inherit()).stdout(Stdio::inherit()).stderr(Stdio::inherit());
-        self.start(&mut command)?.wait()
+        self.start(&mut command)
     }
 
     /// Starts the program and returns at once; its output goes to the log.
@@ -221,15 +246,15 @@ impl Cmd {
     fn command(&self) -> Command {
         #[expect(clippy::disallowed_methods, reason = "the one place that starts programs")]
         let mut command = Command::new(&self.program);
-        command.env_clear();
-        for name in
-            ["PATH", "HOME", "TMPDIR", "USER", "XDG_RUNTIME_DIR", "http_proxy", "https_proxy", "no_proxy"]
-        {
-            if let Some(value) = super::environment::var_os(name) {
-                command.env(name, value);
+        if !self.inherit_environment {
+            command.env_clear();
+            for name in PASSED_ON {
+                if let Some(value) = super::environment::var_os(name) {
+                    command.env(name, value);
+                }
             }
+            command.env("PATH", search_path()).env("LC_ALL", "C.UTF-8").env("TZ", "UTC");
         }
-        command.env("PATH", search_path()).env("LC_ALL", "C.UTF-8").env("TZ", "UTC");
         command.envs(self.env.iter().map(|(name, value)| (name, value))).args(&self.args);
         if let Some(dir) = &self.dir {
             command.current_dir(dir);
