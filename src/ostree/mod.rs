@@ -1,6 +1,8 @@
 //! OSTree repositories by nosa's own hand: objects, commits, checkouts. It knows nothing of packages,
 //! OCI or disks.
 
+mod artifact;
+mod checkout;
 mod checksum;
 mod commit;
 mod gvariant;
@@ -9,7 +11,11 @@ mod objects;
 mod repo;
 mod staging;
 mod tree;
+mod verify;
+mod walk;
 
+pub use artifact::OstreeCommit;
+pub use checkout::Ownership;
 pub use checksum::{Checksum, ObjectKind};
 pub use commit::{CommitOptions, Committed, key};
 pub use metadata::{Metadata, PackageEntry, Value};
@@ -17,3 +23,4 @@ pub use objects::{Attributes, Commit, DirTree, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
 pub use repo::{Content, FileObject, Repo};
 pub use staging::Stats;
 pub use tree::{Modify, TreeOptions};
+pub use walk::{Node, NodeObject};
