@@ -11,8 +11,8 @@ depends() {
 }
 
 install() {
-    inst_multiple basename blkid cat cp e2fsck grep lsblk mkdir mount mountpoint mv \
-        readlink rm sed sgdisk sleep sync tune2fs udevadm umount
+    inst_multiple cp e2fsck lsblk mkdir mount mv rm sed sgdisk sleep sync \
+        systemctl tune2fs udevadm umount
 
     inst_simple "$moddir/00-core.ign" /usr/lib/ignition/base.d/00-core.ign
 

@@ -17,8 +17,8 @@ install_unit() {
 }
 
 install() {
-    inst_multiple blkid cat cut e2fsck grep install lsblk mkdir mount mountpoint \
-        partx readlink resize2fs sed sfdisk touch tune2fs udevadm umount
+    inst_multiple cut e2fsck install lsblk mount \
+        partx resize2fs sfdisk touch tune2fs umount
     inst_multiple -o fsck fsck.ext4
 
     inst_simple "$moddir/nestos-root-generator" \
