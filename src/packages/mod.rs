@@ -6,7 +6,9 @@ mod apt;
 mod backend;
 pub mod deb;
 mod model;
+mod resolve;
 
 pub use apt::{Apt, Mirrors, Repository};
 pub use backend::{InstallRequest, PackageBackend, RemovedFiles, Request, Snapshot, Wanted};
 pub use model::{Evr, Locked, Package};
+pub use resolve::{Resolve, ResolvedPackages};
