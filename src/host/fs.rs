@@ -190,6 +190,13 @@ pub fn read_dir_sorted(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
+/// The path that an open descriptor stands for.
+pub fn descriptor_path(descriptor: &impl std::os::fd::AsFd) -> Result<PathBuf> {
+    use std::os::fd::AsRawFd as _;
+    let link = format!("/proc/self/fd/{}", descriptor.as_fd().as_raw_fd());
+    fs::read_link(&link).with_context(|| format!("reading {link}"))
+}
+
 fn parent_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
