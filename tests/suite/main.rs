@@ -4,5 +4,6 @@
 
 mod judge;
 mod layers;
+mod oci;
 mod ostree;
 mod sample;
