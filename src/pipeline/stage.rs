@@ -18,6 +18,12 @@ pub trait Artifact: Sized {
 
     /// Identifies the content: what later stages put into their keys.
     fn digest(&self) -> Digest;
+
+    /// Whether what it refers to outside of `out`, in the cache's shared directories, is still there; if
+    /// not, its stage runs again. Asked on every cache hit.
+    fn is_whole(&self, _cache: &Cache) -> Result<bool> {
+        Ok(true)
+    }
 }
 
 /// One step of the build: a value that holds its inputs, typed by the stages before it.
@@ -134,11 +140,14 @@ impl Pipeline {
         let record = record_of(stage);
         let reason = match self.cache.lookup(S::NAME, record.key) {
             Some(out) if !self.force => {
-                let output =
-                    S::Output::load(&out).with_context(|| format!("opening the cached {}", S::NAME))?;
-                self.report.emit(&Event::StageReused { stage: S::NAME });
-                self.remember::<S>(&record, None, Duration::ZERO)?;
-                return Ok(output);
+                let opening = || format!("opening the cached {}", S::NAME);
+                let output = S::Output::load(&out).with_context(opening)?;
+                if output.is_whole(&self.cache).with_context(opening)? {
+                    self.report.emit(&Event::StageReused { stage: S::NAME });
+                    self.remember::<S>(&record, None, Duration::ZERO)?;
+                    return Ok(output);
+                }
+                Reason::Gone
             }
             Some(_) => Reason::Forced,
             None => match self.last(S::NAME)? {

@@ -32,7 +32,8 @@ fn tools() -> Option<PathBuf> {
 }
 
 fn host(program: &str, args: &[&str]) -> String {
-    Cmd::program(program).args(args).output().unwrap().text()
+    let output = Cmd::program(program).args(args).output();
+    output.unwrap_or_else(|error| panic!("{program} {args:?}: {error:#}")).text()
 }
 
 /// A tree with the least that OSTree deploys, and one of everything a file system must keep.
@@ -177,7 +178,7 @@ fn debugfs(image: &Path, request: &str) -> String {
 #[test]
 fn a_deployment_reads_back_whole_from_a_sound_disk() {
     let Some(tools) = tools() else { return };
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::Builder::new().disable_cleanup(environment::var("KEEP").is_some()).tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     sample_tree(&at("tree"));
     let commit = commit(&at("tree"), &at("repo"));
@@ -303,13 +304,13 @@ fn without_times(listing: &BTreeMap<String, String>) -> Vec<(String, String)> {
 #[test]
 fn two_runs_in_different_places_agree_to_the_last_bit() {
     let Some(tools) = tools() else { return };
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::Builder::new().disable_cleanup(environment::var("KEEP").is_some()).tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     sample_tree(&at("tree"));
     let commit = commit(&at("tree"), &at("repo"));
     let one = pipeline(&at("one")).run(&stage(&tools, &at("repo"), &commit)).unwrap();
     std::thread::sleep(std::time::Duration::from_millis(1100));
-    let memory = tempfile::tempdir_in("/dev/shm").unwrap();
+    let memory = tempfile::Builder::new().disable_cleanup(environment::var("KEEP").is_some()).tempdir_in("/dev/shm").unwrap();
     // Another directory, another file system, another umask.
     let old = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let other = pipeline(&memory.path().join("a/longer/place")).run(&stage(&tools, &at("repo"), &commit));
@@ -325,7 +326,7 @@ fn two_runs_in_different_places_agree_to_the_last_bit() {
 #[test]
 fn a_disk_of_4096_byte_sectors_is_sound() {
     let Some(tools) = tools() else { return };
-    let dir = tempfile::tempdir().unwrap();
+    let dir = tempfile::Builder::new().disable_cleanup(environment::var("KEEP").is_some()).tempdir().unwrap();
     let at = |name: &str| dir.path().join(name);
     sample_tree(&at("tree"));
     let commit = commit(&at("tree"), &at("repo"));
