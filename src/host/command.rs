@@ -74,7 +74,7 @@ impl fmt::Display for CommandError {
 /// A running program that dies with this guard.
 #[derive(Debug)]
 pub struct Child {
-    inner: std::process::Child,
+    pub(super) inner: std::process::Child,
     command: String,
 }
 
@@ -192,9 +192,14 @@ impl Cmd {
 
     /// Runs with nosa's own terminal, for interactive programs, and returns how it ended.
     pub fn interactive(&self) -> Result<ExitStatus> {
+        self.spawn_interactive()?.wait()
+    }
+
+    /// Starts the program with nosa's own terminal and returns at once.
+    pub fn spawn_interactive(&self) -> Result<Child> {
         let mut command = self.command();
         command.stdin(Stdio::inherit()).stdout(Stdio::inherit()).stderr(Stdio::inherit());
-        self.start(&mut command)?.wait()
+        self.start(&mut command)
     }
 
     /// Starts the program and returns at once; its output goes to the log.
@@ -218,7 +223,7 @@ impl Cmd {
         command.spawn().with_context(|| format!("starting {self}"))
     }
 
-    fn command(&self) -> Command {
+    pub(super) fn command(&self) -> Command {
         #[expect(clippy::disallowed_methods, reason = "the one place that starts programs")]
         let mut command = Command::new(&self.program);
         command.env_clear();
@@ -239,7 +244,7 @@ impl Cmd {
         command
     }
 
-    fn start(&self, command: &mut Command) -> Result<Child> {
+    pub(super) fn start(&self, command: &mut Command) -> Result<Child> {
         let mut inner = command.spawn().with_context(|| format!("starting {}", self.program.display()))?;
         if let (Some(bytes), Some(mut pipe)) = (self.stdin.clone(), inner.stdin.take()) {
             // A program may end without reading all of it; its exit code tells whether that was wrong.
