@@ -7,6 +7,7 @@
 pub mod builds;
 pub mod cli;
 pub mod disk;
+pub mod document;
 pub mod failure;
 pub mod host;
 pub mod kola;
