@@ -5,8 +5,10 @@
 mod apt;
 mod backend;
 pub mod deb;
+mod lock;
 mod model;
 
 pub use apt::{Apt, Mirrors, Repository};
 pub use backend::{InstallRequest, PackageBackend, RemovedFiles, Request, Snapshot, Wanted};
+pub use lock::{Lock, LockEntry, LockFiles};
 pub use model::{Evr, Locked, Package};
