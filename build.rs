@@ -21,7 +21,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn walk(dir: &Path, root: &Path, text: &mut String) -> Result<(), Box<dyn std::error::Error>> {
-    let mut paths: Vec<_> = fs::read_dir(dir)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
+    let mut paths: Vec<_> =
+        fs::read_dir(dir)?.map(|entry| entry.map(|entry| entry.path())).collect::<Result<_, _>>()?;
     paths.sort();
     for path in paths {
         let meta = fs::symlink_metadata(&path)?;

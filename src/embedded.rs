@@ -16,8 +16,9 @@ pub fn files_below(dir: &str) -> impl Iterator<Item = File> {
 /// The names of the variants.
 #[must_use]
 pub fn variants() -> Vec<&'static str> {
-    let mut names: Vec<&str> =
-        files_below("variants").filter_map(|(path, _, _)| path.split_once('/').map(|(name, _)| name)).collect();
+    let mut names: Vec<&str> = files_below("variants")
+        .filter_map(|(path, _, _)| path.split_once('/').map(|(name, _)| name))
+        .collect();
     names.dedup();
     names
 }

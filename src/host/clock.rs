@@ -59,7 +59,8 @@ impl Utc {
         let year_of_era = year.rem_euclid(400);
         let month_from_march = if month > 2 { month - 3 } else { month + 9 };
         let day_of_year = (153 * month_from_march + 2) / 5 + i64::from(self.day) - 1;
-        let days = era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468;
+        let days =
+            era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468;
         let time = i64::from(self.hour) * 3_600 + i64::from(self.minute) * 60 + i64::from(self.second);
         u64::try_from(days * 86_400 + time).unwrap_or(0)
     }
@@ -68,9 +69,13 @@ impl Utc {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
-        let numbers = |text: &str, by: char| -> Option<Vec<u32>> { text.split(by).map(|part| part.parse().ok()).collect() };
+        let numbers = |text: &str, by: char| -> Option<Vec<u32>> {
+            text.split(by).map(|part| part.parse().ok()).collect()
+        };
         let (date, time) = (numbers(date, '-')?, numbers(time, ':')?);
-        let (&[year, month, day], &[hour, minute, second]) = (date.as_slice(), time.as_slice()) else { return None };
+        let (&[year, month, day], &[hour, minute, second]) = (date.as_slice(), time.as_slice()) else {
+            return None;
+        };
         Some(Self { year: year.into(), month, day, hour, minute, second })
     }
 

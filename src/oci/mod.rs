@@ -15,5 +15,5 @@ mod tarball;
 
 pub use artifact::OciArchive;
 pub use export::{Compression, ExportOptions, Exported, export};
-pub use stage::Encapsulate;
 pub use plan::{LayerPlan, PlannedLayer};
+pub use stage::Encapsulate;

@@ -6,12 +6,15 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 
 use super::{DiskKind, Planned, Recipe, config_commit};
-use crate::builds::{Artifact, Build, BuildLock, GitSource, Meta, Staging, Workdir, build_id, check_version, next_version};
+use crate::builds::{
+    Artifact, Build, BuildLock, GitSource, Meta, Staging, Workdir, build_id, check_version, next_version,
+};
 use crate::failure::{Failure, Kind};
 use crate::host::clock::{self, Utc};
 use crate::host::{environment, fs};
 use crate::oci::OciArchive;
-use crate::ostree::{OstreeCommit, Repo};
+use crate::ostree::{Checksum, OstreeCommit, Repo};
+use crate::packages::Lock;
 use crate::pipeline::{Digest, sha256_file};
 
 /// Publishes builds of a recipe in a locked workdir.
@@ -49,7 +52,10 @@ impl<'a> Publisher<'a> {
     pub fn new(recipe: &'a Recipe<'a>, workdir: &'a Workdir, lock: &'a BuildLock) -> Result<Self> {
         let recovery = workdir.recover(lock)?;
         for path in recovery.removed {
-            recipe.pipeline.report().note(format!("removed {}, which an interrupted command left", path.display()));
+            recipe
+                .pipeline
+                .report()
+                .note(format!("removed {}, which an interrupted command left", path.display()));
         }
         for path in recovery.unlisted {
             recipe.pipeline.report().warn(format!("{} is not listed in builds.json", path.display()));
@@ -176,11 +182,11 @@ impl<'a> Publisher<'a> {
             ostree_content_checksum: Some(commit.content.to_string()),
             ostree_timestamp: Utc::from_epoch(name.timestamp).rfc3339(),
             ostree_version: name.version.clone(),
-            ostree_n_content_total: Some(stats.content_total),
-            ostree_n_content_written: Some(stats.content_written),
-            ostree_n_metadata_total: Some(stats.metadata_total),
-            ostree_n_metadata_written: Some(stats.metadata_written),
-            ostree_content_bytes_written: Some(stats.bytes_written),
+            ostree_n_content_total: Some(stats.n_content_total),
+            ostree_n_content_written: Some(stats.n_content_written),
+            ostree_n_metadata_total: Some(stats.n_metadata_total),
+            ostree_n_metadata_written: Some(stats.n_metadata_written),
+            ostree_content_bytes_written: Some(stats.content_bytes_written),
             rpm_ostree_inputhash: Some(planned.input_hash.to_string()),
             basearch: Some(self.arch.to_owned()),
             build_timestamp: Some(Utc::from_epoch(clock::now()).rfc3339()),
@@ -193,8 +199,11 @@ impl<'a> Publisher<'a> {
         };
         if let Some((revision, _)) = config_commit(&manifest.dir) {
             meta.config_gitrev = Some(revision.clone());
-            meta.config_git =
-                Some(GitSource { commit: revision, origin: manifest.dir.display().to_string(), ..GitSource::default() });
+            meta.config_git = Some(GitSource {
+                commit: revision,
+                origin: manifest.dir.display().to_string(),
+                ..GitSource::default()
+            });
         }
         Ok(meta)
     }
@@ -205,7 +214,7 @@ impl<'a> Publisher<'a> {
         fs::write_atomic(&object, repo.commit_bytes(commit.commit)?, 0o444)?;
         let metadata = repo.commit_object(commit.commit)?.metadata.to_json();
         write_json(&staging.path().join("commitmeta.json"), &metadata)?;
-        let lock = planned.packages.lock(self.arch);
+        let lock = Lock::of(&planned.packages.packages, planned.snapshot.date)?.to_json();
         let name = format!("manifest-lock.generated.{}.json", self.arch);
         write_json(&staging.path().join(name), &lock)
     }
@@ -225,10 +234,14 @@ impl<'a> Publisher<'a> {
 
     /// The commit of a build, which must still be in the cache's repository.
     fn commit_of(&self, build: &Build, meta: &Meta) -> Result<OstreeCommit> {
-        let checksum = meta.ostree_commit.parse().with_context(|| format!("reading the commit of {}", build.id()))?;
-        let commit = OstreeCommit::in_repo(checksum, meta.reference.as_deref().unwrap_or_default(), &meta.ostree_version);
-        let repo = self.repo(&commit)?;
-        if repo.is_complete(checksum)? {
+        let parse = |text: &str| -> Result<Checksum> {
+            text.parse().with_context(|| format!("reading the commit of build {}", build.id()))
+        };
+        let checksum = parse(&meta.ostree_commit)?;
+        let content = parse(meta.ostree_content_checksum.as_deref().unwrap_or_default())?;
+        let branch = meta.reference.as_deref().unwrap_or_default();
+        let commit = OstreeCommit::in_repo(checksum, content, branch, &meta.ostree_version);
+        if self.repo(&commit)?.is_complete(checksum)? {
             return Ok(commit);
         }
         Err(Failure::new(
@@ -275,7 +288,8 @@ fn describe(source: &Path, name: &str) -> Result<Artifact> {
 }
 
 fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
-    let mut text = serde_json::to_string_pretty(value).with_context(|| format!("encoding {}", path.display()))?;
+    let mut text =
+        serde_json::to_string_pretty(value).with_context(|| format!("encoding {}", path.display()))?;
     text.push('\n');
     fs::write_atomic(path, text, 0o644)
 }
