@@ -143,12 +143,9 @@ impl<'a> Recipe<'a> {
     ) -> Result<RawDiskImage> {
         let manifest = self.manifest();
         self.pipeline.run(&RawDisk {
-            commit: composed.commit.commit.to_string(),
-            repo: self.pipeline.cache().shared(&composed.commit.repo)?,
-            tools: composed.rootfs.tree.clone(),
+            commit: composed.commit.clone(),
+            tools: Some(composed.rootfs.tree.clone()),
             name: manifest.name.clone(),
-            version: composed.commit.version.clone(),
-            reference: manifest.reference.clone(),
             basearch: manifest.basearch.clone(),
             image: manifest.image.clone(),
             platforms: manifest.platforms.clone(),

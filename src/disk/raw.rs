@@ -31,8 +31,8 @@ const ROOT_JOURNAL: u64 = 64 * MIB;
 pub struct RawDisk {
     /// The commit.
     pub commit: OstreeCommit,
-    /// A tree of the same packages to run programs in: mke2fs, debugfs, grub-mkimage.
-    pub tools: PathBuf,
+    /// A tree to run programs in (mke2fs, debugfs, grub-mkimage); the deployed one if none is given.
+    pub tools: Option<PathBuf>,
     /// The operating system's name.
     pub name: String,
     /// The base architecture.
@@ -192,8 +192,10 @@ impl Stage for RawDisk {
         let dir = work.tmp().join("sysroot");
         let scratch = work.tmp().join("scratch");
         fs::create_dir_all(&scratch)?;
-        let programs = Programs { tree: self.tools.clone(), scratch, log: work.log(Self::NAME) };
-        let sysroot = Sysroot::make(&self.deployment(), &repo, &dir)?;
+        let deployment = self.deployment();
+        let sysroot = Sysroot::make(&deployment, &repo, &dir)?;
+        let tree = self.tools.clone().unwrap_or_else(|| sysroot.root.join(deployment.directory()));
+        let programs = Programs { tree, scratch, log: work.log(Self::NAME) };
         let size = self.write(&work.out().join(DISK), &sysroot, &programs)?;
         let record = Record { identity: self.identity(), size };
         let text = serde_json::to_string(&record).context("encoding the disk's record")?;

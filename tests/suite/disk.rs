@@ -105,7 +105,7 @@ fn stage(tools: &Path, commit: &OstreeCommit) -> RawDisk {
     };
     RawDisk {
         commit: commit.clone(),
-        tools: tools.to_owned(),
+        tools: Some(tools.to_owned()),
         name: "sample".into(),
         basearch: "x86_64".into(),
         image: ImageConfig {
