@@ -51,6 +51,18 @@ pub struct Root {
     pub prefix: String,
 }
 
+impl Test {
+    /// nosa's own checks of a booted machine.
+    #[must_use]
+    pub fn basic() -> Self {
+        let header = Header {
+            description: "The machine came up whole: OSTree, accounts, D-Bus, services, Ignition, root grown".to_owned(),
+            ..Header::default()
+        };
+        Self { name: "basic".to_owned(), header, body: Body::Basic }
+    }
+}
+
 impl Root {
     /// The root that `-E DIR` names: `ext.<name of DIR>`.
     pub fn named_by(dir: &Path) -> Result<Self> {
