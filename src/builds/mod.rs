@@ -1,2 +1,20 @@
 //! The record of builds in a workdir, as coreos-assembler keeps it: builds.json, meta.json, versions,
 //! publishing. A record, never a process: it knows no stage.
+
+mod build;
+mod index;
+mod json;
+mod merge;
+mod meta;
+mod publish;
+mod schema;
+mod version;
+mod workdir;
+
+pub use build::Build;
+pub use index::{Index, IndexEntry, Tag};
+pub use meta::{Artifact, CommitMeta, ContainerImage, GitSource, Meta, PackageRow};
+pub use publish::{Recovery, Staging};
+pub use schema::{Problem, validate};
+pub use version::{build_id, check_version, next_version};
+pub use workdir::{BuildLock, ConfigSource, EmbeddedFile, Workdir};

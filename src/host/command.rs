@@ -11,10 +11,12 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use anyhow::{Context as _, Result};
 
+use super::outcome::{CommandError, Tail, describe};
 use super::tools::Tool;
 
-/// How many of a failed program's last lines its error shows.
-const TAIL_LINES: usize = 20;
+/// The variables of nosa's own environment that programs see.
+const PASSED_ON: &[&str] =
+    &["HOME", "TMPDIR", "USER", "XDG_RUNTIME_DIR", "http_proxy", "https_proxy", "no_proxy"];
 
 /// A program call as data; [`fmt::Display`] prints it so that it can be pasted into a shell.
 #[derive(Debug, Clone)]
@@ -25,6 +27,7 @@ pub struct Cmd {
     dir: Option<PathBuf>,
     stdin: Option<Vec<u8>>,
     log: Option<PathBuf>,
+    inherit_environment: bool,
 }
 
 /// What a finished program wrote to standard output.
@@ -39,35 +42,6 @@ impl Output {
     #[must_use]
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.stdout).into_owned()
-    }
-}
-
-/// A program that ended badly: what was called, how it ended, its last lines, and the whole log.
-#[derive(Debug, Clone, thiserror::Error)]
-pub struct CommandError {
-    /// The call, ready to paste.
-    pub command: String,
-    /// The program's exit code; `None` when a signal ended it.
-    pub code: Option<i32>,
-    /// How it ended, in words.
-    pub status: String,
-    /// The last lines of its output.
-    pub tail: Vec<String>,
-    /// Where the whole output lies.
-    pub log: Option<PathBuf>,
-}
-
-impl fmt::Display for CommandError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let program = self.command.split(' ').next().unwrap_or_default();
-        write!(f, "{program} ended with {}", self.status)?;
-        for line in &self.tail {
-            write!(f, "\n    {line}")?;
-        }
-        if let Some(log) = &self.log {
-            write!(f, "\n  (whole log: {})", log.display())?;
-        }
-        Ok(())
     }
 }
 
@@ -87,7 +61,15 @@ impl Cmd {
 
     /// A call of a program by name or path.
     pub fn program(program: impl Into<OsString>) -> Self {
-        Self { program: program.into(), args: Vec::new(), env: Vec::new(), dir: None, stdin: None, log: None }
+        Self {
+            program: program.into(),
+            args: Vec::new(),
+            env: Vec::new(),
+            dir: None,
+            stdin: None,
+            log: None,
+            inherit_environment: false,
+        }
     }
 
     /// Adds one argument.
@@ -108,6 +90,13 @@ impl Cmd {
     #[must_use]
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Passes nosa's whole environment on, for copies of nosa itself.
+    #[must_use]
+    pub fn inherit_environment(mut self) -> Self {
+        self.inherit_environment = true;
         self
     }
 
@@ -226,15 +215,15 @@ impl Cmd {
     pub(super) fn command(&self) -> Command {
         #[expect(clippy::disallowed_methods, reason = "the one place that starts programs")]
         let mut command = Command::new(&self.program);
-        command.env_clear();
-        for name in
-            ["PATH", "HOME", "TMPDIR", "USER", "XDG_RUNTIME_DIR", "http_proxy", "https_proxy", "no_proxy"]
-        {
-            if let Some(value) = super::environment::var_os(name) {
-                command.env(name, value);
+        if !self.inherit_environment {
+            command.env_clear();
+            for name in PASSED_ON {
+                if let Some(value) = super::environment::var_os(name) {
+                    command.env(name, value);
+                }
             }
+            command.env("PATH", search_path()).env("LC_ALL", "C.UTF-8").env("TZ", "UTC");
         }
-        command.env("PATH", search_path()).env("LC_ALL", "C.UTF-8").env("TZ", "UTC");
         command.envs(self.env.iter().map(|(name, value)| (name, value))).args(&self.args);
         if let Some(dir) = &self.dir {
             command.current_dir(dir);
@@ -319,23 +308,6 @@ impl Drop for Child {
     }
 }
 
-#[derive(Default)]
-struct Tail {
-    lines: std::collections::VecDeque<String>,
-}
-
-impl Tail {
-    fn push(&mut self, line: &str) {
-        if line.trim().is_empty() {
-            return;
-        }
-        if self.lines.len() == TAIL_LINES {
-            self.lines.pop_front();
-        }
-        self.lines.push_back(line.to_owned());
-    }
-}
-
 /// The caller's PATH, with the administrator's directories that a plain user's PATH may lack.
 fn search_path() -> OsString {
     let own = super::environment::var_os("PATH").unwrap_or_default();
@@ -367,15 +339,6 @@ fn die_with_parent(command: &mut Command) {
     }
 }
 
-fn describe(status: ExitStatus) -> String {
-    use std::os::unix::process::ExitStatusExt as _;
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit code {code}"),
-        (None, Some(signal)) => format!("signal {signal}"),
-        (None, None) => status.to_string(),
-    }
-}
-
 fn quote(word: &OsStr) -> String {
     let word = word.to_string_lossy();
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+@%".contains(c);
@@ -387,6 +350,7 @@ fn quote(word: &OsStr) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::outcome::TAIL_LINES;
     use super::*;
 
     #[test]

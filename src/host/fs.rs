@@ -173,6 +173,16 @@ pub fn sync_dir(path: &Path) -> Result<()> {
         .with_context(|| format!("flushing directory {}", path.display()))
 }
 
+/// Flushes the files of a directory, and the directory, to disk.
+pub fn sync_files(dir: &Path) -> Result<()> {
+    for path in read_dir_sorted(dir)? {
+        if path.is_file() {
+            open(&path)?.sync_all().with_context(|| format!("flushing {}", path.display()))?;
+        }
+    }
+    sync_dir(dir)
+}
+
 /// Flushes the whole file system that holds `path`: one call where thousands of files were written.
 pub fn sync_file_system(path: &Path) -> Result<()> {
     let dir = open(path)?;
@@ -188,6 +198,13 @@ pub fn read_dir_sorted(path: &Path) -> Result<Vec<PathBuf>> {
         .with_context(|| format!("listing {}", path.display()))?;
     paths.sort();
     Ok(paths)
+}
+
+/// The path that an open descriptor stands for.
+pub fn descriptor_path(descriptor: &impl std::os::fd::AsFd) -> Result<PathBuf> {
+    use std::os::fd::AsRawFd as _;
+    let link = format!("/proc/self/fd/{}", descriptor.as_fd().as_raw_fd());
+    fs::read_link(&link).with_context(|| format!("reading {link}"))
 }
 
 fn parent_of(path: &Path) -> &Path {

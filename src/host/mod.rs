@@ -7,11 +7,13 @@ pub mod environment;
 pub mod fs;
 mod limited;
 mod lock;
+mod outcome;
 mod tools;
 
-pub use command::{Child, Cmd, CommandError, Output};
+pub use command::{Child, Cmd, Output};
 pub use limited::{Ending, Finished};
 pub use lock::{FileLock, LockHeld};
+pub use outcome::CommandError;
 pub use tools::{Installed, TOOLS, Tool, ToolError, doctor, require};
 /// The rows of the tool table.
 pub mod tool {

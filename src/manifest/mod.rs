@@ -1,10 +1,23 @@
 //! The treefile and its companions: read, merged, validated, and then only used as [`Manifest`].
 //!
-//! Raw files (a mirror of the syntax, every value with its file and line) become one merged treefile,
-//! which becomes a [`Manifest`] that later rooms can trust. It does not know how any stage works.
+//! Raw files (every value with its file, line and column) become one merged treefile, which becomes a
+//! [`Manifest`] that later rooms can trust. It does not know how any stage works.
 
+mod condition;
+mod image;
+mod include;
+mod keys;
+mod load;
 mod model;
+mod repositories;
+mod source;
+#[cfg(test)]
+mod tests;
+mod treefile;
+mod validate;
 
+pub use load::{LoadOptions, Loaded, Provenance, load};
 pub use model::{
-    ImageConfig, Manifest, Platform, Platforms, RemoveFromPackages, RepoPackages, RootFilesystem, Script,
+    ImageConfig, Manifest, Platform, Platforms, RemoveFromPackages, RepoFile, RepoKind, RepoPackages,
+    RootFilesystem, Script,
 };

@@ -63,10 +63,33 @@ pub struct Manifest {
     pub container_cmd: Vec<String>,
     /// Extra arguments for dracut.
     pub initramfs_args: Vec<String>,
+    /// The kind of the repository definitions, and so of the packages; none without any definition.
+    pub repo_kind: Option<RepoKind>,
+    /// The repository definitions, in the order in which their directories are searched.
+    pub repo_files: Vec<RepoFile>,
     /// image.yaml.
     pub image: ImageConfig,
     /// platforms.yaml, for `basearch`.
     pub platforms: Platforms,
+}
+
+/// The kind of packages that repositories hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RepoKind {
+    /// Debian packages, defined in deb822 `*.sources` files.
+    Deb,
+    /// RPM packages, defined in `*.repo` files.
+    Rpm,
+}
+
+/// A file that defines repositories.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RepoFile {
+    /// The file.
+    pub path: PathBuf,
+    /// The ids in it: a `*.repo` file's sections, a `*.sources` file's own name.
+    pub ids: Vec<String>,
 }
 
 /// Packages that come from one repository.

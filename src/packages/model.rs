@@ -47,3 +47,16 @@ pub struct Package {
     /// The digest of the package file.
     pub sha256: Digest,
 }
+
+/// A version that a lock fixes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Locked {
+    /// The package's name.
+    pub name: String,
+    /// Its version, with the epoch if it has one.
+    pub evr: String,
+    /// The digest of its file, if the lock has one.
+    pub sha256: Option<Digest>,
+    /// The lockfile that says so.
+    pub origin: String,
+}

@@ -155,6 +155,12 @@ impl KeyHasher {
         self.input(name, format_args!("{mode:o} {digest}"));
     }
 
+    /// The digest over the inputs given so far.
+    #[must_use]
+    pub fn digest(self) -> Digest {
+        self.finish().0
+    }
+
     pub(super) fn finish(self) -> (Digest, BTreeMap<String, String>) {
         let mut hash = Sha256::new();
         for (name, value) in &self.inputs {

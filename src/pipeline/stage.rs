@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use super::cache::{Cache, Record};
 use super::events::{Event, Reporter};
 use super::key::{Digest, KeyHasher, Reason};
-use crate::failure::{Failure, Kind};
+use crate::failure::Failure;
 use crate::host::{self, Tool, fs};
 
 /// A stage's output as later stages see it.
@@ -18,6 +18,12 @@ pub trait Artifact: Sized {
 
     /// Identifies the content: what later stages put into their keys.
     fn digest(&self) -> Digest;
+
+    /// Whether what it refers to outside of `out`, in the cache's shared directories, is still there; if
+    /// not, its stage runs again. Asked on every cache hit.
+    fn is_whole(&self, _cache: &Cache) -> Result<bool> {
+        Ok(true)
+    }
 }
 
 /// One step of the build: a value that holds its inputs, typed by the stages before it.
@@ -123,6 +129,12 @@ impl Pipeline {
         &self.cache
     }
 
+    /// A log file in the workdir, for what is no stage.
+    #[must_use]
+    pub fn log(&self, name: &str) -> PathBuf {
+        self.logs.join(format!("{name}.log"))
+    }
+
     /// What each stage did so far, in order.
     #[must_use]
     pub fn runs(&self) -> Vec<StageRun> {
@@ -134,11 +146,14 @@ impl Pipeline {
         let record = record_of(stage);
         let reason = match self.cache.lookup(S::NAME, record.key) {
             Some(out) if !self.force => {
-                let output =
-                    S::Output::load(&out).with_context(|| format!("opening the cached {}", S::NAME))?;
-                self.report.emit(&Event::StageReused { stage: S::NAME });
-                self.remember::<S>(&record, None, Duration::ZERO)?;
-                return Ok(output);
+                let opening = || format!("opening the cached {}", S::NAME);
+                let output = S::Output::load(&out).with_context(opening)?;
+                if output.is_whole(&self.cache).with_context(opening)? {
+                    self.report.emit(&Event::StageReused { stage: S::NAME });
+                    self.remember::<S>(&record, None, Duration::ZERO)?;
+                    return Ok(output);
+                }
+                Reason::Gone
             }
             Some(_) => Reason::Forced,
             None => match self.last(S::NAME)? {
@@ -157,8 +172,7 @@ impl Pipeline {
     }
 
     fn make<S: Stage>(&self, stage: &S, record: &Record) -> Result<S::Output> {
-        host::require(stage.tools())
-            .map_err(|error| Failure::new(Kind::Tool, error.to_string(), error.cure()))?;
+        host::require(stage.tools()).map_err(Failure::from)?;
         let dir = self.cache.begin(S::NAME)?;
         let work = Workspace {
             dir: dir.clone(),

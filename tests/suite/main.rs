@@ -2,4 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod disk;
+mod judge;
 mod layers;
+mod oci;
+mod ostree;
+mod sample;

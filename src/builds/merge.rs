@@ -1,0 +1,112 @@
+//! Two writers of one meta.json: coreos-assembler's rule for joining what they wrote.
+
+use anyhow::Result;
+use serde_json::{Map, Value};
+
+use crate::failure::{Failure, Kind};
+
+/// When a meta.json was last written.
+const STAMP: &str = "coreos-assembler.meta-stamp";
+const CONFIG_GIT: &str = "coreos-assembler.container-config-git";
+/// Keys that tell that both speak of the same build.
+const SAME: &[&str] = &["ostree-commit", "ostree-content-checksum", "coreos-assembler.image-config-checksum"];
+
+/// Joins `mine` with what is on disk by now.
+///
+/// If nobody wrote in between, `mine` stands. Otherwise maps are joined, lists united, and the value of the
+/// newer side stands. The result gets `now_nanos` as its stamp.
+pub(super) fn merge_meta(disk: &Value, mine: &Value, now_nanos: u64) -> Result<Value> {
+    for key in SAME {
+        same(key, disk.get(key), mine.get(key))?;
+    }
+    let commit = |meta: &Value| meta.get(CONFIG_GIT).and_then(|git| git.get("commit")).cloned();
+    same(CONFIG_GIT, commit(disk).as_ref(), commit(mine).as_ref())?;
+    let stamp = |meta: &Value| meta.get(STAMP).and_then(Value::as_f64).unwrap_or(0.0);
+    let mut merged = match stamp(disk).total_cmp(&stamp(mine)) {
+        std::cmp::Ordering::Equal => mine.clone(),
+        std::cmp::Ordering::Greater => join(disk, mine),
+        std::cmp::Ordering::Less => join(mine, disk),
+    };
+    if let Value::Object(map) = &mut merged {
+        map.insert(STAMP.to_owned(), now_nanos.into());
+    }
+    Ok(merged)
+}
+
+fn same(key: &str, disk: Option<&Value>, mine: Option<&Value>) -> Result<()> {
+    if disk.is_none() || disk == mine {
+        return Ok(());
+    }
+    let show = |value: Option<&Value>| value.map_or_else(|| "nothing".to_owned(), ToString::to_string);
+    Err(Failure::new(
+        Kind::Artifact,
+        format!("meta.json on disk belongs to another build: `{key}` is {}, not {}", show(disk), show(mine)),
+        "remove the build's directory and build again",
+    )
+    .into())
+}
+
+/// Where both have a value that is neither a map nor a list, `first`'s stands.
+fn join(first: &Value, second: &Value) -> Value {
+    match (first, second) {
+        (Value::Object(first), Value::Object(second)) => {
+            let mut joined: Map<String, Value> = first.clone();
+            for (key, value) in second {
+                let value = match first.get(key) {
+                    Some(known) => join(known, value),
+                    None => value.clone(),
+                };
+                joined.insert(key.clone(), value);
+            }
+            Value::Object(joined)
+        }
+        (Value::Array(first), Value::Array(second)) => {
+            let mut joined = first.clone();
+            joined.extend(second.iter().filter(|item| !first.contains(item)).cloned());
+            Value::Array(joined)
+        }
+        _ => first.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn without_another_writer_mine_stands_removals_included() {
+        let disk = json!({"ostree-commit": "c", "a": 1, "b": 2, STAMP: 5});
+        let mine = json!({"ostree-commit": "c", "a": 3, STAMP: 5});
+        assert_eq!(merge_meta(&disk, &mine, 9).unwrap(), json!({"ostree-commit": "c", "a": 3, STAMP: 9}));
+    }
+
+    #[test]
+    fn the_newer_side_stands_and_both_sides_artifacts_stay() {
+        let older =
+            json!({"images": {"qemu": 1, "metal": 1}, "tags": ["a", "b"], "summary": "old", STAMP: 5});
+        let newer = json!({"images": {"qemu": 2, "iso": 2}, "tags": ["b", "c"], "summary": "new", STAMP: 6});
+        let first = merge_meta(&newer, &older, 9).unwrap();
+        let second = merge_meta(&older, &newer, 9).unwrap();
+        for merged in [first, second] {
+            assert_eq!(merged["images"], json!({"qemu": 2, "metal": 1, "iso": 2}));
+            assert_eq!(merged["tags"], json!(["b", "c", "a"]));
+            assert_eq!((&merged["summary"], &merged[STAMP]), (&json!("new"), &json!(9)));
+        }
+    }
+
+    #[test]
+    fn another_builds_meta_is_refused() {
+        let cause = |disk: Value, mine: Value| merge_meta(&disk, &mine, 0).unwrap_err().to_string();
+        assert_eq!(
+            cause(json!({"ostree-commit": "a"}), json!({"ostree-commit": "b"})),
+            "meta.json on disk belongs to another build: `ostree-commit` is \"a\", not \"b\""
+        );
+        assert_eq!(
+            cause(json!({CONFIG_GIT: {"commit": "a"}}), json!({})),
+            "meta.json on disk belongs to another build: `coreos-assembler.container-config-git` is \"a\", not \
+             nothing"
+        );
+        assert!(merge_meta(&json!({}), &json!({"ostree-commit": "b"}), 0).is_ok());
+    }
+}

@@ -1,0 +1,148 @@
+//! Installing debs into an empty tree: unpacked by nosa, several at a time, then configured by the tree's
+//! own dpkg in the sandbox.
+//!
+//! dpkg flushes its database to disk at every step; it lies on a file system in memory meanwhile, for the
+//! tree is either finished or thrown away.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Mutex;
+
+use anyhow::{Context as _, Result};
+use rayon::prelude::*;
+
+use crate::failure::{Failure, Kind};
+use crate::host::{CommandError, fs};
+use crate::packages::backend::InstallRequest;
+use crate::packages::deb::{Deb, Scripts, Tree, write_database, write_triggers};
+use crate::pipeline::Unit;
+use crate::sandbox::Sandbox;
+
+/// Runs inside the tree, by its own shell. Arguments: the packages that have a preinst, first to last.
+const CONFIGURE: &str = include_str!("configure.sh");
+
+/// Unpacks and configures the packages of a request.
+pub(super) fn install(request: &InstallRequest, arch: &str) -> Result<()> {
+    let packages = unpack(request)?;
+    write_database(request.tree, arch, &packages)?;
+    configure(request, &packages)?;
+    write_triggers(request.tree, &packages)?;
+    check_all_configured(request.tree)
+}
+
+fn unpack(request: &InstallRequest) -> Result<Vec<Scripts>> {
+    let debs: Vec<Deb> = request.files.iter().map(|file| Deb::open(file)).collect::<Result<_>>()?;
+    let control: Vec<_> = debs.par_iter().map(Deb::control).collect::<Result<Vec<_>>>()?;
+    let names = request.packages.iter().map(|package| package.name.clone()).collect();
+    let replaces = control.iter().map(|files| replaces(files)).collect();
+    let tree = Tree::new(request.tree, names, replaces)?;
+    let total = request.packages.iter().map(|package| package.size).sum();
+    let progress = request.report.progress("unpacking packages", total, Unit::Bytes);
+    // The largest first: nobody waits at the end for one big package.
+    let mut order: Vec<usize> = (0..debs.len()).collect();
+    order.sort_by_key(|&index| std::cmp::Reverse(request.packages[index].size));
+    let lists: Vec<Mutex<Vec<String>>> = (0..debs.len()).map(|_| Mutex::default()).collect();
+    order.par_iter().with_max_len(1).try_for_each(|&index| -> Result<()> {
+        let name = &request.packages[index].name;
+        let patterns: Vec<_> = request
+            .remove
+            .iter()
+            .filter(|remove| remove.package.is_match(name))
+            .flat_map(|remove| &remove.patterns)
+            .collect();
+        let skip = |path: &str| patterns.iter().any(|pattern| pattern.is_match(path));
+        let unpacked = tree
+            .unpack(index, debs[index].data()?, &skip)
+            .with_context(|| format!("installing package {name}"))?;
+        if let Ok(mut list) = lists[index].lock() {
+            *list = unpacked.paths;
+        }
+        progress.add(request.packages[index].size);
+        Ok(())
+    })?;
+    tree.finish()?;
+    let lists = lists.into_iter().map(|list| list.into_inner().unwrap_or_default());
+    control.into_iter().zip(lists).map(|(files, paths)| Scripts::new(files, paths)).collect()
+}
+
+/// The names in a package's `Replaces` field.
+fn replaces(control: &[(String, Vec<u8>)]) -> Vec<String> {
+    let text =
+        control.iter().find(|(name, _)| name == "control").map(|(_, bytes)| String::from_utf8_lossy(bytes));
+    let field = text.as_deref().and_then(|text| {
+        crate::packages::deb::paragraphs(text).next().and_then(|paragraph| paragraph.get_folded("Replaces"))
+    });
+    field
+        .unwrap_or_default()
+        .split(',')
+        .filter_map(|item| item.split_whitespace().next())
+        .map(|name| name.split(':').next().unwrap_or(name).to_owned())
+        .collect()
+}
+
+fn configure(request: &InstallRequest, packages: &[Scripts]) -> Result<()> {
+    let scratch = request.tmp.join("configure");
+    fs::create_dir_all(&scratch)?;
+    fs::write(&scratch.join("configure.sh"), CONFIGURE)?;
+    let preinsts = packages.iter().filter(|package| package.has("preinst"));
+    let sandbox = Sandbox::new(request.tree)
+        .tmpfs("/var/lib/dpkg")
+        .bind(&request.tree.join("var/lib/dpkg"), "/run/nosa/dpkg")
+        .bind_ro(&scratch, "/run/nosa/scripts")
+        .env("SOURCE_DATE_EPOCH", request.epoch.to_string())
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .env("DEBCONF_NONINTERACTIVE_SEEN", "true")
+        .env("DPKG_MAINTSCRIPT_NAME", "preinst");
+    let progress = request.report.progress("configuring packages", packages.len() as u64, Unit::Items);
+    let result = sandbox
+        .command("/bin/sh")
+        .args(["/run/nosa/scripts/configure.sh"])
+        .args(preinsts.map(Scripts::stem))
+        .log(request.log)
+        .run_lines(|line| {
+            if line.starts_with("Setting up ") {
+                progress.add(1);
+            }
+            request.report.detail(line);
+        });
+    result.map_err(|error| script_failure(error, request.log))
+}
+
+/// Names the package whose script failed, if dpkg told.
+fn script_failure(error: anyhow::Error, log: &Path) -> anyhow::Error {
+    let Some(command) = error.downcast_ref::<CommandError>() else { return error };
+    let named = command.tail.iter().find_map(|line| {
+        line.strip_prefix("dpkg: error processing package ")
+            .and_then(|rest| rest.split_whitespace().next())
+            .or_else(|| {
+                line.strip_prefix("nosa: preinst of ").and_then(|rest| rest.split_whitespace().next())
+            })
+    });
+    let Some(package) = named else { return error };
+    let last: Vec<&str> = command.tail.iter().rev().take(6).rev().map(String::as_str).collect();
+    Failure::new(
+        Kind::Build,
+        format!("a script of package {package} failed:\n    {}", last.join("\n    ")),
+        format!("the whole output is in {}", log.display()),
+    )
+    .into()
+}
+
+/// dpkg's own word on the result: its exit code says nothing about packages it never reached.
+fn check_all_configured(tree: &Path) -> Result<()> {
+    let status = fs::read_to_string(&tree.join("var/lib/dpkg/status"))?;
+    let unfinished: BTreeSet<&str> = crate::packages::deb::paragraphs(&status)
+        .filter(|paragraph| paragraph.get("Status") != Some("install ok installed"))
+        .filter_map(|paragraph| paragraph.get("Package"))
+        .collect();
+    if unfinished.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = unfinished.into_iter().collect();
+    Err(Failure::new(
+        Kind::Build,
+        format!("dpkg left packages unconfigured: {}", names.join(", ")),
+        "see the log of the install stage",
+    )
+    .into())
+}

@@ -1,0 +1,297 @@
+//! The apt backend: the host's apt-get resolves, verifies and downloads with a configuration of nosa's
+//! own; the tree's own dpkg configures. Nothing of the host's apt state is read or written, but for the
+//! archive mirror it uses, which is the default of `${debian_mirror}`.
+//!
+//! ```text
+//! <state>/<digest of the repositories>/            apt.conf, sources, lists, snapshot.json
+//! <downloads>/debs/<name>_<version>_<arch>.deb     shared by all workdirs
+//! ```
+
+mod config;
+mod configure;
+mod failure;
+mod index;
+mod mirror;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+pub use config::{Apt, Repository};
+pub use mirror::Mirrors;
+
+use super::backend::{InstallRequest, PackageBackend, Request, Snapshot};
+use super::model::Package;
+use crate::failure::{Failure, Kind};
+use crate::host::{Cmd, FileLock, Tool, fs, tool};
+use crate::pipeline::{Digest, Reporter, Unit, sha256_file};
+
+impl PackageBackend for Apt {
+    fn name(&self) -> &'static str {
+        "apt"
+    }
+
+    fn identity(&self) -> Digest {
+        let repositories: Vec<_> =
+            self.repositories.iter().map(|repository| (&repository.id, repository.restricted)).collect();
+        Digest::of(format!("{} {repositories:?} {:?}", self.arch, self.repo_packages))
+    }
+
+    fn tools(&self) -> &'static [&'static Tool] {
+        &[&tool::APT_GET, &tool::BWRAP]
+    }
+
+    fn refresh(&self, report: &Reporter) -> Result<Snapshot> {
+        let _lock = self.lock()?;
+        self.write_config(&[])?;
+        let progress = report.progress("asking the package repositories", 0, Unit::Items);
+        let mut output = Vec::new();
+        let result = self.apt_get().args(["update", "--error-on=any"]).run_lines(|line| {
+            progress.add(1);
+            report.detail(line);
+            output.push(line.to_owned());
+        });
+        drop(progress);
+        result.map_err(|error| failure::of_update(&output, &self.repositories, error))?;
+        let snapshot = index::snapshot(&self.lists())?;
+        self.remember(&snapshot)?;
+        Ok(snapshot)
+    }
+
+    fn snapshot(&self) -> Result<Option<Snapshot>> {
+        self.remembered()
+    }
+
+    fn resolve(&self, request: &Request, report: &Reporter) -> Result<Vec<Package>> {
+        let _lock = self.lock()?;
+        report.detail(format!("resolving {} packages", request.packages.len()));
+        self.write_config(&index::pins(&self.repositories, &self.repo_packages, request))?;
+        let indexes = index::read(&self.index_files()?)?;
+        indexes.check_known(request)?;
+        let mut names: BTreeSet<String> = request.packages.iter().map(|wanted| wanted.name.clone()).collect();
+        names.extend(indexes.essential());
+        let output = self
+            .apt_get()
+            .args(["install", "--print-uris", "--yes"])
+            .arg("-o")
+            .arg(format!("Dir::Cache::archives={}/", self.dir.join("none").display()))
+            .arg(if request.recommends { "--install-recommends" } else { "--no-install-recommends" })
+            .args(&names)
+            .output();
+        let output = output.map_err(|error| failure::of_resolve(request, error))?;
+        let packages = indexes.find(&output.text())?;
+        check_lock(request, &packages)?;
+        Ok(packages)
+    }
+
+    fn download(&self, packages: &[Package], report: &Reporter) -> Result<Vec<PathBuf>> {
+        let _lock = FileLock::exclusive(&self.archives.join("nosa.lock"), "nosa fetch")?;
+        let files: Vec<PathBuf> =
+            packages.iter().map(|package| self.archives.join(file_name(package))).collect();
+        let missing: Vec<&Package> = packages
+            .iter()
+            .zip(&files)
+            .filter(|(package, file)| std::fs::metadata(file).map_or(true, |meta| meta.len() != package.size))
+            .map(|(package, _)| package)
+            .collect();
+        if !missing.is_empty() {
+            self.fetch(&missing, report)?;
+        }
+        verify(packages, &files, report)?;
+        Ok(files)
+    }
+
+    fn install(&self, request: &InstallRequest) -> Result<()> {
+        configure::install(request, &self.arch)
+    }
+
+    fn owners(&self, tree: &Path) -> Result<BTreeMap<String, String>> {
+        super::deb::owners(tree)
+    }
+}
+
+impl Apt {
+    fn fetch(&self, missing: &[&Package], report: &Reporter) -> Result<()> {
+        let total: u64 = missing.iter().map(|package| package.size).sum();
+        let progress = report.progress("downloading packages", total, Unit::Bytes);
+        let _lock = self.lock()?;
+        let by_name: BTreeMap<&str, u64> =
+            missing.iter().map(|package| (package.name.as_str(), package.size)).collect();
+        let mut output = Vec::new();
+        let result = self
+            .apt_get()
+            .arg("-o")
+            .arg(format!("Dir::Cache::archives={}/", self.archives.display()))
+            .args(["download", "--yes"])
+            .args(missing.iter().map(|package| format!("{}:{}={}", package.name, package.arch, package.evr)))
+            .dir(&self.archives)
+            .run_lines(|line| {
+                if let Some(size) = downloaded(line).and_then(|name| by_name.get(name)) {
+                    progress.add(*size);
+                }
+                report.detail(line);
+                output.push(line.to_owned());
+            });
+        result.map_err(|error| failure::of_update(&output, &self.repositories, error))
+    }
+}
+
+/// The name apt gives a downloaded file.
+fn file_name(package: &Package) -> String {
+    format!("{}_{}_{}.deb", package.name, package.evr.to_string().replace(':', "%3a"), package.arch)
+}
+
+/// The package in a line such as `Get:3 http://… trixie/main amd64 jq amd64 1.7.1 [80 kB]`.
+fn downloaded(line: &str) -> Option<&str> {
+    line.strip_prefix("Get:")?.split_whitespace().nth(4)
+}
+
+/// Compares each file's digest with the one its signed index has.
+fn verify(packages: &[Package], files: &[PathBuf], report: &Reporter) -> Result<()> {
+    use rayon::prelude::*;
+    let total = packages.iter().map(|package| package.size).sum();
+    let progress = report.progress("verifying packages", total, Unit::Bytes);
+    packages.par_iter().zip(files).try_for_each(|(package, file)| {
+        let found = sha256_file(file)?;
+        progress.add(package.size);
+        if found == package.sha256 {
+            return Ok(());
+        }
+        fs::remove_file_if_exists(file)?;
+        Err(Failure::new(
+            Kind::Repository,
+            format!(
+                "package {} {} from repository {} has SHA-256 {found}, but {} was expected",
+                package.name, package.evr, package.repo, package.sha256
+            ),
+            "the damaged file was removed: run it again; if it comes back, the mirror serves a wrong file",
+        )
+        .into())
+    })
+}
+
+/// Holds the resolved set against the lock.
+fn check_lock(request: &Request, packages: &[Package]) -> Result<()> {
+    let found: BTreeMap<&str, &Package> =
+        packages.iter().map(|package| (package.name.as_str(), package)).collect();
+    for locked in &request.locked {
+        let Some(package) = found.get(locked.name.as_str()) else { continue };
+        let evr = package.evr.to_string();
+        if evr != locked.evr {
+            return Err(Failure::new(
+                Kind::Lock,
+                format!(
+                    "{}: {} is locked at {}, but the repositories have {evr}",
+                    locked.origin, locked.name, locked.evr
+                ),
+                "run `nosa fetch --update-lockfile` to take what they have, or use a mirror that still has the locked one",
+            )
+            .into());
+        }
+        if let Some(digest) = locked.sha256.filter(|digest| *digest != package.sha256) {
+            return Err(Failure::new(
+                Kind::Lock,
+                format!(
+                    "{}: {} {evr} is locked with digest sha256:{digest}, but the repository {} has sha256:{}",
+                    locked.origin, locked.name, package.repo, package.sha256
+                ),
+                "find out who changed the lock or the package; `nosa fetch --update-lockfile` writes the lock anew",
+            )
+            .into());
+        }
+    }
+    if request.strict {
+        let locked: BTreeSet<&str> = request.locked.iter().map(|locked| locked.name.as_str()).collect();
+        let loose: Vec<&str> = packages
+            .iter()
+            .map(|package| package.name.as_str())
+            .filter(|name| !locked.contains(name))
+            .collect();
+        if !loose.is_empty() {
+            return Err(Failure::new(
+                Kind::Lock,
+                format!("--strict: not in the lockfile: {}", loose.join(", ")),
+                "run `nosa fetch --update-lockfile`, or build without --strict",
+            )
+            .into());
+        }
+    }
+    Ok(())
+}
+
+impl Apt {
+    /// A call of apt-get with nosa's configuration.
+    fn apt_get(&self) -> Cmd {
+        Cmd::new(&tool::APT_GET).env("APT_CONFIG", self.dir.join("apt.conf")).log(&self.log)
+    }
+
+    fn lock(&self) -> Result<FileLock> {
+        fs::create_dir_all(&self.dir)?;
+        FileLock::exclusive(&self.dir.join("nosa.lock"), "nosa")
+    }
+
+    fn remember(&self, snapshot: &Snapshot) -> Result<()> {
+        let text = serde_json::json!({"digest": snapshot.digest, "date": snapshot.date}).to_string();
+        fs::write_atomic(&self.dir.join("snapshot.json"), text, 0o644)
+    }
+
+    fn remembered(&self) -> Result<Option<Snapshot>> {
+        let path = self.dir.join("snapshot.json");
+        let Some(text) = fs::read_optional(&path)? else { return Ok(None) };
+        let value: serde_json::Value =
+            serde_json::from_str(&text).with_context(|| format!("reading {}", path.display()))?;
+        let digest = serde_json::from_value(value["digest"].clone())
+            .with_context(|| format!("reading {}", path.display()))?;
+        Ok(Some(Snapshot { digest, date: value["date"].as_u64().unwrap_or(0) }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::packages::{Evr, Locked};
+
+    fn package(name: &str, version: &str) -> Package {
+        Package {
+            name: name.into(),
+            evr: Evr { epoch: 1, version: version.into(), release: String::new() },
+            arch: "amd64".into(),
+            source: name.into(),
+            repo: "debian".into(),
+            location: format!("pool/{name}.deb"),
+            size: 1,
+            sha256: Digest::of(version),
+        }
+    }
+
+    fn lock(name: &str, evr: &str, digest: Option<&str>) -> Request {
+        let sha256 = digest.map(Digest::of);
+        let locked = Locked { name: name.into(), evr: evr.into(), sha256, origin: "lock.json".into() };
+        Request { locked: vec![locked], ..Request::default() }
+    }
+
+    #[test]
+    fn a_lock_is_held_to_version_and_digest() {
+        let packages = [package("jq", "2")];
+        assert!(check_lock(&lock("jq", "1:2", Some("2")), &packages).is_ok());
+        let error = check_lock(&lock("jq", "1:1", None), &packages).unwrap_err().to_string();
+        assert_eq!(error, "lock.json: jq is locked at 1:1, but the repositories have 1:2");
+        let error = check_lock(&lock("jq", "1:2", Some("3")), &packages).unwrap_err().to_string();
+        assert!(error.starts_with("lock.json: jq 1:2 is locked with digest sha256:"), "{error}");
+    }
+
+    #[test]
+    fn strict_refuses_what_is_not_locked() {
+        let request = Request { strict: true, ..lock("jq", "1:2", None) };
+        let error = check_lock(&request, &[package("jq", "2"), package("vim", "1")]).unwrap_err().to_string();
+        assert_eq!(error, "--strict: not in the lockfile: vim");
+    }
+
+    #[test]
+    fn names_of_files_and_lines_of_apt() {
+        assert_eq!(file_name(&package("jq", "2")), "jq_1%3a2_amd64.deb");
+        let line = "Get:3 http://x/debian trixie/main amd64 jq amd64 1.7.1 [80 kB]";
+        assert_eq!(downloaded(line), Some("jq"));
+    }
+}

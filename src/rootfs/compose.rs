@@ -1,0 +1,155 @@
+//! The operating system's tree: the packages' tree with overlays, scripts, kernel, initramfs and layout.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+
+use super::install::InstalledTree;
+use super::losses::{self, LossPolicy};
+use super::overlay::Overlay;
+use super::{kernel, layout, os_release, postprocess};
+use crate::host::{Cmd, Tool, fs, tool};
+use crate::manifest::{Manifest, RootFilesystem};
+use crate::pipeline::{Artifact, Digest, KeyHasher, Stage, Unit, Workspace};
+
+/// Makes the operating system of an installed tree.
+pub struct Compose<'a> {
+    /// The packages' tree.
+    pub installed: &'a InstalledTree,
+    /// The configuration.
+    pub manifest: &'a Manifest,
+    /// The overlays, in order.
+    pub overlays: Vec<Overlay>,
+    /// The version that os-release gets; empty when the key of unversioned content is wanted.
+    pub version: String,
+    /// The time that scripts see.
+    pub epoch: u64,
+    /// What to do about files in /var.
+    pub losses: LossPolicy,
+}
+
+/// A tree in OSTree's layout.
+#[derive(Debug, Clone)]
+pub struct RootFs {
+    /// The tree's root.
+    pub tree: PathBuf,
+    /// The kernel's version.
+    pub kernel: String,
+    digest: Digest,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Facts {
+    kernel: String,
+    digest: Digest,
+}
+
+impl Artifact for RootFs {
+    fn load(out: &Path) -> Result<Self> {
+        let path = out.join("facts.json");
+        let facts: Facts = serde_json::from_str(&fs::read_to_string(&path)?)
+            .with_context(|| format!("reading {}", path.display()))?;
+        Ok(Self { tree: out.join("tree"), kernel: facts.kernel, digest: facts.digest })
+    }
+
+    fn digest(&self) -> Digest {
+        self.digest
+    }
+}
+
+impl<'a> Compose<'a> {
+    /// Reads the overlays of a manifest.
+    pub fn overlays(manifest: &Manifest) -> Result<Vec<Overlay>> {
+        manifest
+            .ostree_layers
+            .iter()
+            .map(|layer| Overlay::read(&manifest.dir, layer.strip_prefix("overlay/").unwrap_or(layer)))
+            .collect()
+    }
+
+    /// Identifies the content whatever version it will bear: the treefile's input hash, in rpm-ostree's
+    /// sense.
+    #[must_use]
+    pub fn input_hash(&self) -> Digest {
+        let mut hasher = KeyHasher::default();
+        self.content_key(&mut hasher);
+        hasher.input("stage", format_args!("{} {}", Self::NAME, Self::VERSION));
+        hasher.digest()
+    }
+
+    fn content_key(&self, hash: &mut KeyHasher) {
+        let manifest = self.manifest;
+        hash.input("installed packages", self.installed.digest());
+        for overlay in &self.overlays {
+            overlay.key(hash);
+        }
+        hash.input("ostree-layers", manifest.ostree_layers.join(" "));
+        for (index, script) in manifest.postprocess.iter().enumerate() {
+            hash.input(format!("postprocess {index} ({})", script.origin), Digest::of(&script.text));
+        }
+        hash.input("remove-files", manifest.remove_files.join(" "));
+        hash.input("tmp-is-dir", manifest.tmp_is_dir);
+        hash.input("machineid-compat", manifest.machineid_compat);
+        hash.input("default-target", manifest.default_target.as_deref().unwrap_or(""));
+        hash.input("mutate-os-release", manifest.mutate_os_release.as_deref().unwrap_or(""));
+        hash.input("initramfs-args", manifest.initramfs_args.join(" "));
+        hash.input("rootfs", root_driver(manifest));
+        hash.input("epoch", self.epoch);
+    }
+}
+
+impl Stage for Compose<'_> {
+    type Output = RootFs;
+    const NAME: &'static str = "compose";
+    const VERSION: u32 = 1;
+
+    fn key(&self, hash: &mut KeyHasher) {
+        self.content_key(hash);
+        hash.input("version", &self.version);
+    }
+
+    fn tools(&self) -> &'static [&'static Tool] {
+        &[&tool::BWRAP]
+    }
+
+    fn run(&self, work: &Workspace) -> Result<RootFs> {
+        let tree = work.out().join("tree");
+        copy_tree(&self.installed.tree, &tree, work)?;
+        let owners = self.installed.owners()?;
+        for overlay in &self.overlays {
+            overlay.lay(&tree, &owners)?;
+        }
+        if let Some(base) = &self.manifest.mutate_os_release {
+            os_release::mutate(&tree, base, &self.version)?;
+        }
+        layout::prepare(&tree, self.manifest)?;
+        postprocess::run(&self.manifest.postprocess, &tree, self.epoch, work)?;
+        let kernel = kernel::settle(&tree)?;
+        let args = &self.manifest.initramfs_args;
+        kernel::initramfs(&tree, &kernel, args, root_driver(self.manifest), self.epoch, work)?;
+        losses::empty_var(&tree, &owners, self.losses, &work.report)?;
+        layout::finish(&tree, self.manifest, &work.report)?;
+        let mut hasher = KeyHasher::default();
+        self.key(&mut hasher);
+        let facts = Facts { kernel, digest: hasher.digest() };
+        let text = serde_json::to_string(&facts).context("encoding facts about the tree")?;
+        fs::write(&work.out().join("facts.json"), text)?;
+        RootFs::load(&work.out())
+    }
+}
+
+const fn root_driver(manifest: &Manifest) -> &'static str {
+    match manifest.image.rootfs {
+        RootFilesystem::Ext4 => "ext4",
+        RootFilesystem::Xfs => "xfs",
+    }
+}
+
+/// Copies a tree with owners, modes, links and extended attributes; a reflink where the disk can.
+fn copy_tree(from: &Path, to: &Path, work: &Workspace) -> Result<()> {
+    let progress = work.report.progress("copying the packages' tree", 0, Unit::Items);
+    let copy = Cmd::program("cp").args(["--archive", "--reflink=auto"]).arg(from).arg(to).run();
+    drop(progress);
+    copy.with_context(|| format!("copying {} to {}", from.display(), to.display()))
+}

@@ -1,0 +1,104 @@
+//! One program in a root of its own, by bubblewrap.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use crate::host::{Cmd, tool};
+
+/// How to run programs of a tree: the tree is `/`, /proc, /dev, /run and /tmp are fresh, there is no
+/// network, and no process outlives the program.
+#[derive(Debug, Clone)]
+pub struct Sandbox {
+    root: PathBuf,
+    root_read_only: bool,
+    mounts: Vec<[OsString; 3]>,
+    env: Vec<(String, String)>,
+}
+
+impl Sandbox {
+    /// A sandbox whose `/` is the tree at `root`, writable.
+    #[must_use]
+    pub fn new(root: &Path) -> Self {
+        Self { root: root.to_owned(), root_read_only: false, mounts: Vec::new(), env: Vec::new() }
+    }
+
+    /// Makes `/` read-only.
+    #[must_use]
+    pub fn read_only(mut self) -> Self {
+        self.root_read_only = true;
+        self
+    }
+
+    /// Shows a host path inside, writable. The place must exist in the tree or below a fresh mount.
+    #[must_use]
+    pub fn bind(mut self, source: &Path, target: &str) -> Self {
+        self.mounts.push(["--bind".into(), source.into(), target.into()]);
+        self
+    }
+
+    /// Shows a host path inside, read-only.
+    #[must_use]
+    pub fn bind_ro(mut self, source: &Path, target: &str) -> Self {
+        self.mounts.push(["--ro-bind".into(), source.into(), target.into()]);
+        self
+    }
+
+    /// Puts a fresh file system in memory over `target`.
+    #[must_use]
+    pub fn tmpfs(mut self, target: &str) -> Self {
+        self.mounts.push(["--tmpfs".into(), target.into(), OsString::new()]);
+        self
+    }
+
+    /// Sets an environment variable inside.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.env.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// A call of `program` inside; the program's own arguments are added to it.
+    #[must_use]
+    pub fn command(&self, program: &str) -> Cmd {
+        Cmd::new(&tool::BWRAP).args(self.argv(program))
+    }
+
+    fn argv(&self, program: &str) -> Vec<OsString> {
+        let mut argv: Vec<OsString> = Vec::new();
+        let mut add = |words: &[&str]| argv.extend(words.iter().map(OsString::from));
+        add(&["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]);
+        add(&["--die-with-parent", "--new-session", "--hostname", "localhost", "--cap-add", "ALL"]);
+        add(&[if self.root_read_only { "--ro-bind" } else { "--bind" }]);
+        argv.extend([self.root.clone().into(), "/".into()]);
+        let mut add = |words: &[&str]| argv.extend(words.iter().map(OsString::from));
+        add(&["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/run", "--perms", "1777", "--tmpfs", "/tmp"]);
+        for mount in &self.mounts {
+            argv.extend(mount.iter().filter(|word| !word.is_empty()).cloned());
+        }
+        let mut add = |words: &[&str]| argv.extend(words.iter().map(OsString::from));
+        add(&["--clearenv", "--setenv", "PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"]);
+        add(&["--setenv", "HOME", "/root", "--setenv", "LC_ALL", "C.UTF-8", "--setenv", "TZ", "UTC"]);
+        add(&["--setenv", "SYSTEMD_OFFLINE", "1"]);
+        for (name, value) in &self.env {
+            argv.extend(["--setenv".into(), name.into(), value.into()]);
+        }
+        argv.extend(["--chdir".into(), "/".into(), "--".into(), program.into()]);
+        argv
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_root_comes_first_and_the_program_last() {
+        let argv = Sandbox::new(Path::new("/tree")).read_only().bind(Path::new("/a b"), "/mnt").argv("true");
+        let words: Vec<String> = argv.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+        let root = words.iter().position(|word| word == "/tree").unwrap();
+        let mount = words.iter().position(|word| word == "/a b").unwrap();
+        assert_eq!(words[root - 1], "--ro-bind");
+        assert!(root < mount && words.contains(&"--unshare-net".to_owned()));
+        assert_eq!(words.last().unwrap(), "true");
+    }
+}
