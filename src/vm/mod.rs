@@ -3,6 +3,7 @@
 
 mod accel;
 mod argv;
+mod boot_arguments;
 mod control;
 mod disk_spec;
 mod fork;
@@ -15,6 +16,7 @@ mod ssh;
 
 pub use accel::{Accelerator, Choice, choose};
 pub use argv::argv;
+pub use boot_arguments::{BootArguments, append_arguments};
 pub use control::Control;
 pub use disk_spec::{Channel, DiskSpec, DiskSpecError, Sectors};
 pub use fork::{Place, Template, TemplateMemory};
