@@ -196,7 +196,7 @@ impl Staging<'_> {
         after: &mut dyn FnMut(Step) -> Result<()>,
     ) -> Result<Build> {
         let value = meta.to_json()?;
-        check("meta.json", &value)?;
+        check("meta.json", &value, None)?;
         json::write(&self.dir.join("meta.json"), &value)?;
         fs::sync_file_system(&self.dir)?;
         // From here on an interruption is for `recover` to put right.
