@@ -111,6 +111,12 @@ impl Failure {
     }
 }
 
+impl From<crate::host::ToolError> for Failure {
+    fn from(error: crate::host::ToolError) -> Self {
+        Self::new(Kind::Tool, error.to_string(), error.cure())
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.cause)

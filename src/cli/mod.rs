@@ -1,9 +1,122 @@
 //! The command line: one file a command. It does not know how any artifact is made.
 
+mod build;
+mod clean;
+mod context;
+mod doctor;
+mod fetch;
+pub mod render;
+
 use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+
+pub use context::Context;
+
+use crate::failure::{self, Kind};
+use crate::pipeline::Reporter;
+use crate::sandbox::{self, Entered};
+
+/// Builds image-based operating systems: packages to OSTree commit, OCI image, disk images, boot tests.
+#[derive(Debug, Parser)]
+#[command(name = "nosa", version, after_help = exit_codes(), infer_long_args = false)]
+struct Cli {
+    /// The working directory (`nosa init` makes one).
+    #[arg(long, short = 'C', global = true, value_name = "DIR", default_value = ".")]
+    workdir: std::path::PathBuf,
+    /// Print results as JSON.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Show what the programs print.
+    #[arg(long, short, global = true)]
+    verbose: bool,
+    /// Show warnings and errors only.
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Fetch(fetch::Args),
+    Build(build::Args),
+    Clean(clean::Args),
+    Doctor(doctor::Args),
+}
+
+impl Command {
+    /// Whether the command handles trees, whose files have owners of their own.
+    const fn handles_trees(&self) -> bool {
+        matches!(self, Self::Build(_) | Self::Clean(_))
+    }
+}
 
 /// Parses the command line, runs the command and returns the exit code.
 #[must_use]
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version count as errors to clap, but not to the user. Printing fails only when
+            // nobody listens any more.
+            drop(error.print());
+            return ExitCode::from(if error.use_stderr() { Kind::Usage.exit_code() } else { 0 });
+        }
+    };
+    match dispatch(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            let failure = failure::classify(&error);
+            render::print_failure(&failure);
+            ExitCode::from(failure.kind.exit_code())
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
+    // The modes of what nosa writes must not depend on who runs it.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    // Before anything else: a process with threads cannot enter a namespace.
+    if cli.command.handles_trees()
+        && let Entered::Done(code) = sandbox::enter()?
+    {
+        return Ok(code);
+    }
+    let verbosity = match (cli.quiet, cli.verbose) {
+        (true, _) => render::Verbosity::Quiet,
+        (_, true) => render::Verbosity::Verbose,
+        _ => render::Verbosity::Normal,
+    };
+    let report = Reporter::new(Arc::new(render::Renderer::new(verbosity)));
+    // Programs run in other directories, so a relative path would not mean the same to them.
+    let workdir = std::path::absolute(&cli.workdir).context("finding the working directory")?;
+    let context = Context { workdir, report, json: cli.json };
+    match cli.command {
+        Command::Fetch(args) => fetch::run(&args, &context)?,
+        Command::Build(args) => build::run(&args, &context)?,
+        Command::Clean(args) => clean::run(&args, &context)?,
+        Command::Doctor(args) => doctor::run(&args, &context)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn exit_codes() -> String {
+    let mut text = String::from("Exit codes:\n    0  success\n");
+    for kind in Kind::ALL {
+        text.push_str(&format!("  {:>3}  {}\n", kind.exit_code(), kind.meaning()));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
 }

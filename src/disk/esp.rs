@@ -1,6 +1,6 @@
 //! The EFI system partition: a FAT file system with fixed label, volume id and dates.
 
-use std::io::{Read, Seek, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 
 use anyhow::{Context as _, Result};
 use fatfs::{FatType, FileSystem, FormatVolumeOptions, FsOptions};
@@ -8,6 +8,8 @@ use fscommon::{BufStream, StreamSlice};
 
 use super::plan::{ESP_VOLUME_ID, Partition, Sector};
 
+/// The size of a directory entry.
+const ENTRY: usize = 32;
 const LABEL: [u8; 11] = *b"EFI-SYSTEM ";
 
 /// A file of the partition.
@@ -31,6 +33,21 @@ pub(super) fn write<D: Read + Write + Seek>(
     let slice = StreamSlice::new(disk, partition.offset, partition.offset + partition.size)
         .context("seeking to the EFI system partition")?;
     let mut stream = BufStream::new(slice);
+    format(&mut stream, sector)?;
+    let system =
+        FileSystem::new(&mut stream, FsOptions::new()).context("opening the EFI system partition")?;
+    for file in files {
+        write_file(&system, file)
+            .with_context(|| format!("writing {} to the EFI system partition", file.path))?;
+    }
+    // Counts the free clusters, which FAT32 stores; without it fsck.fat asks for the summary.
+    system.stats().context("counting the EFI system partition's clusters")?;
+    system.unmount().context("finishing the EFI system partition")?;
+    correct_parents(&mut stream).context("correcting the EFI system partition")?;
+    stream.flush().context("writing the EFI system partition")
+}
+
+fn format<D: Read + Write + Seek>(stream: &mut D, sector: Sector) -> Result<()> {
     let (kind, bytes) = match sector {
         Sector::B512 => (FatType::Fat32, 512),
         Sector::B4096 => (FatType::Fat16, 4096),
@@ -40,15 +57,7 @@ pub(super) fn write<D: Read + Write + Seek>(
         .bytes_per_sector(bytes)
         .volume_id(ESP_VOLUME_ID)
         .volume_label(LABEL);
-    fatfs::format_volume(&mut stream, options).context("formatting the EFI system partition")?;
-    let system = FileSystem::new(stream, FsOptions::new()).context("opening the EFI system partition")?;
-    for file in files {
-        write_file(&system, file)
-            .with_context(|| format!("writing {} to the EFI system partition", file.path))?;
-    }
-    // Counts the free clusters, which FAT32 stores; without it fsck.fat asks for the summary.
-    system.stats().context("counting the EFI system partition's clusters")?;
-    system.unmount().context("finishing the EFI system partition")
+    fatfs::format_volume(stream, options).context("formatting the EFI system partition")
 }
 
 fn write_file<D: Read + Write + Seek>(system: &FileSystem<D>, file: &EspFile) -> std::io::Result<()> {
@@ -65,6 +74,46 @@ fn write_file<D: Read + Write + Seek>(system: &FileSystem<D>, file: &EspFile) ->
         }
     }
     Ok(())
+}
+
+/// Has the directories in the root name no cluster as their parent.
+///
+/// The FAT specification wants 0 where the parent is the root; fatfs writes FAT32's root cluster there,
+/// and fsck.fat objects.
+fn correct_parents<D: Read + Write + Seek>(stream: &mut D) -> std::io::Result<()> {
+    let mut boot = [0; 64];
+    read_at(stream, 0, &mut boot)?;
+    let short = |at: usize| u64::from(u16::from_le_bytes([boot[at], boot[at + 1]]));
+    let long =
+        |at: usize| u64::from(u32::from_le_bytes([boot[at], boot[at + 1], boot[at + 2], boot[at + 3]]));
+    let (sector, per_cluster, reserved, tables) =
+        (short(11), u64::from(boot[13]), short(14), u64::from(boot[16]));
+    let (table, root) = (long(36), long(44));
+    if short(22) != 0 {
+        // FAT16: its root has no cluster, and fatfs writes 0.
+        return Ok(());
+    }
+    let place = |cluster: u64| (reserved + tables * table + (cluster - 2) * per_cluster) * sector;
+    let mut listing = vec![0; usize::try_from(per_cluster * sector).unwrap_or_default()];
+    read_at(stream, place(root), &mut listing)?;
+    for entry in listing.chunks_exact(ENTRY).take_while(|entry| entry[0] != 0) {
+        // Directories only; a long name's entry has all four low bits of the attributes.
+        if entry[11] & 0x18 == 0x10 {
+            let high = u64::from(u16::from_le_bytes([entry[20], entry[21]]));
+            let parent =
+                place(high << 16 | u64::from(u16::from_le_bytes([entry[26], entry[27]]))) + ENTRY as u64;
+            for at in [20, 26] {
+                stream.seek(SeekFrom::Start(parent + at))?;
+                stream.write_all(&[0, 0])?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn read_at<D: Read + Seek>(stream: &mut D, offset: u64, buffer: &mut [u8]) -> std::io::Result<()> {
+    stream.seek(SeekFrom::Start(offset))?;
+    stream.read_exact(buffer)
 }
 
 #[cfg(test)]

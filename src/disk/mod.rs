@@ -5,6 +5,8 @@
 //! are written by nosa itself; the file systems by the tree's own mke2fs at an offset of the disk file; the
 //! boot loader by the tree's own grub-mkimage and a few patched bytes.
 
+mod bootentry;
+mod copy;
 mod embed;
 mod esp;
 mod estimate;
@@ -21,3 +23,4 @@ mod table;
 pub use plan::{Architecture, DiskSize, Partition, Plan, Role, Sector};
 pub use qcow2::{Qcow2, Qcow2Image};
 pub use raw::{RawDisk, RawDiskImage};
+pub use sysroot::{Deployment, Sysroot};

@@ -18,6 +18,7 @@ use super::{esp, table};
 use crate::failure::{Failure, Kind};
 use crate::host::{Tool, fs, tool};
 use crate::manifest::{ImageConfig, Platform, Platforms, RootFilesystem};
+use crate::ostree::{OstreeCommit, Repo};
 use crate::pipeline::{Artifact, Digest, KeyHasher, Stage, Workspace};
 
 const DISK: &str = "disk.raw";
@@ -28,18 +29,12 @@ const ROOT_JOURNAL: u64 = 64 * MIB;
 /// Writes a raw disk of a commit for one platform.
 #[derive(Debug, Clone)]
 pub struct RawDisk {
-    /// The commit's checksum.
-    pub commit: String,
-    /// The repository that has it; any mode that ostree reads.
-    pub repo: PathBuf,
-    /// A tree of the same packages to run programs in: ostree, mke2fs, grub-mkimage.
-    pub tools: PathBuf,
+    /// The commit.
+    pub commit: OstreeCommit,
+    /// A tree to run programs in (mke2fs, debugfs, grub-mkimage); the deployed one if none is given.
+    pub tools: Option<PathBuf>,
     /// The operating system's name.
     pub name: String,
-    /// The build's version, for the aleph file.
-    pub version: String,
-    /// The branch.
-    pub reference: String,
     /// The base architecture.
     pub basearch: String,
     /// image.yaml.
@@ -81,10 +76,10 @@ impl RawDisk {
     }
 
     fn describe(&self, mut input: impl FnMut(&str, String)) {
-        input("commit", self.commit.clone());
+        input("commit", self.commit.commit.to_string());
         input("name", self.name.clone());
-        input("version", self.version.clone());
-        input("ref", self.reference.clone());
+        input("version", self.commit.version.clone());
+        input("ref", self.commit.branch.clone());
         input("basearch", self.basearch.clone());
         input("platform", self.platform.clone());
         input("platforms", self.platforms_json());
@@ -111,16 +106,17 @@ impl RawDisk {
 
     fn deployment(&self) -> Deployment {
         let aleph = serde_json::json!({
-            "build": self.version,
-            "version": self.version,
-            "ref": self.reference,
-            "ostree-commit": self.commit,
-            "imgid": format!("{}-{}-{}.{}", self.name, self.version, self.platform, self.basearch),
+            "build": self.commit.version,
+            "version": self.commit.version,
+            "ref": self.commit.branch,
+            "ostree-commit": self.commit.commit,
+            "imgid": format!("{}-{}-{}.{}", self.name, self.commit.version, self.platform, self.basearch),
         });
         Deployment {
-            commit: self.commit.clone(),
+            commit: self.commit.commit,
+            version: self.commit.version.clone(),
             name: self.name.clone(),
-            reference: self.reference.clone(),
+            branch: self.commit.branch.clone(),
             remote: Some(self.image.ostree_remote.clone()).filter(|remote| remote != "NONE"),
             kargs: self.kargs(),
             aleph: format!("{aleph:#}\n"),
@@ -168,7 +164,7 @@ impl RawDisk {
             features: &["metadata_csum_seed"],
             epoch: self.epoch,
         };
-        let immutable = ["/".to_owned(), format!("/ostree/deploy/{}/deploy/{}.0", self.name, self.commit)];
+        let immutable = ["/".to_owned(), format!("/{}", self.deployment().directory())];
         file_system.write(programs, &sysroot.root, disk, plan.partition(Role::Root), &immutable)?;
         Ok(plan.size)
     }
@@ -192,11 +188,14 @@ impl Stage for RawDisk {
         if self.image.rootfs == RootFilesystem::Xfs {
             return Err(xfs_is_missing().into());
         }
+        let repo = Repo::open(&work.shared(&self.commit.repo)?)?;
         let dir = work.tmp().join("sysroot");
         let scratch = work.tmp().join("scratch");
         fs::create_dir_all(&scratch)?;
-        let programs = Programs { tree: self.tools.clone(), scratch, log: work.log(Self::NAME) };
-        let sysroot = Sysroot::make(&self.deployment(), &self.repo, &programs, &dir)?;
+        let deployment = self.deployment();
+        let sysroot = Sysroot::make(&deployment, &repo, &dir)?;
+        let tree = self.tools.clone().unwrap_or_else(|| sysroot.root.join(deployment.directory()));
+        let programs = Programs { tree, scratch, log: work.log(Self::NAME) };
         let size = self.write(&work.out().join(DISK), &sysroot, &programs)?;
         let record = Record { identity: self.identity(), size };
         let text = serde_json::to_string(&record).context("encoding the disk's record")?;

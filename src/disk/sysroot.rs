@@ -1,22 +1,50 @@
-//! The physical root: an OSTree sysroot with one deployment, as `ostree admin` of the tree itself lays it
-//! out, and the files around it that first boot, updates and the installer look for.
+//! The physical root: an OSTree sysroot with one deployment, and the files around it that first boot,
+//! updates and the installer look for. What `ostree admin init-fs --modern`, `os-init`, `pull-local` and
+//! `deploy` make (a test compares the two), but each file is copied once and no mode or time depends on
+//! who runs it:
+//!
+//! ```text
+//! root/.aleph-version.json, .coreos-aleph-version.json -> .aleph-version.json
+//! root/boot/                                          where the boot file system is mounted
+//! root/ostree/repo/                                   bare; its files are links of the deployed ones
+//! root/ostree/deploy/NAME/deploy/COMMIT.0/            the tree, with /etc a copy of /usr/etc
+//! root/ostree/deploy/NAME/deploy/COMMIT.0.origin      where updates come from
+//! root/ostree/deploy/NAME/var/                        a copy of the tree's /var
+//! root/ostree/boot.1 -> boot.1.1, boot.1.1/NAME/KERNEL/0 -> the deployment
+//! boot/loader -> loader.1, loader.1/entries/ostree-1.conf
+//! boot/boot -> .                                      entries say /boot/ostree/…
+//! boot/ostree/NAME-KERNEL/                            kernel and initramfs
+//! boot/grub2/grub.cfg, boot/coreos/platforms.json, boot/ignition.firstboot
+//! ```
 
+use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-use super::programs::Programs;
+use super::bootentry::{self, Kernel};
+use super::copy;
 use crate::host::fs;
+use crate::ostree::{Checksum, NodeObject, ObjectKind, Ownership, Repo};
+
+/// Names of one file at most; ext4 allows 65000.
+const MOST_LINKS: u32 = 60_000;
+
+const REPO_CONFIG: &str = "[core]\nrepo_version=1\nmode=bare\n\n[sysroot]\nbootloader=none\nreadonly=true\n\
+                           bootprefix=true\nbls-append-except-default=grub_users=\"\"\n";
 
 /// What is deployed, and how it is to boot.
 #[derive(Debug, Clone)]
-pub(super) struct Deployment {
-    /// The commit's checksum.
-    pub commit: String,
+pub struct Deployment {
+    /// The commit.
+    pub commit: Checksum,
+    /// Its version.
+    pub version: String,
     /// The operating system's name: the stateroot.
     pub name: String,
     /// The branch that updates come from.
-    pub reference: String,
+    pub branch: String,
     /// The remote that updates come from; `None` when there is none, and the commit is the origin.
     pub remote: Option<String>,
     /// Kernel arguments, in order.
@@ -31,90 +59,190 @@ pub(super) struct Deployment {
 
 /// A sysroot on disk, its boot file system apart from its root.
 #[derive(Debug)]
-pub(super) struct Sysroot {
+pub struct Sysroot {
     /// The root file system's content.
     pub root: PathBuf,
     /// The boot file system's content.
     pub boot: PathBuf,
 }
 
+impl Deployment {
+    /// The deployment's directory on the root file system.
+    pub fn directory(&self) -> String {
+        format!("ostree/deploy/{}/deploy/{}.0", self.name, self.commit)
+    }
+}
+
 impl Sysroot {
-    /// Deploys from `repo` into fresh directories below `dir`, with the tree's own ostree.
-    pub(super) fn make(
-        deployment: &Deployment,
-        repo: &Path,
-        programs: &Programs,
-        dir: &Path,
-    ) -> Result<Self> {
+    /// Deploys from `repo` into fresh directories below `dir`.
+    pub fn make(deployment: &Deployment, repo: &Repo, dir: &Path) -> Result<Self> {
         let sysroot = Self { root: dir.join("root"), boot: dir.join("boot") };
-        fs::create_dir_all(&sysroot.root)?;
-        sysroot.deploy(deployment, repo, programs)?;
-        fs::rename(&sysroot.root.join("boot"), &sysroot.boot)?;
-        fs::create_dir_all(&sysroot.root.join("boot"))?;
-        sysroot.add_files(deployment)?;
+        for dir in [&sysroot.root.join("boot"), &sysroot.boot] {
+            copy::make_dir(dir)?;
+        }
+        let tree = sysroot.root.join(deployment.directory());
+        sysroot.write_stateroot(deployment)?;
+        repo.checkout(deployment.commit, &tree, Ownership::Kept)
+            .with_context(|| format!("deploying commit {}", deployment.commit))?;
+        sysroot.write_repo(deployment, repo, &tree)?;
+        sysroot.write_state(deployment, &tree)?;
+        sysroot.write_boot(deployment, &tree)?;
+        sysroot.write_marks(deployment)?;
         Ok(sysroot)
     }
 
-    fn deploy(&self, deployment: &Deployment, repo: &Path, programs: &Programs) -> Result<()> {
-        let inside = programs
-            .sandbox()
-            .bind(&self.root, "/run/sysroot")
-            .bind_ro(repo, "/run/repo")
-            .env("OSTREE_SYSROOT_DEBUG", "mutable-deployments");
-        let ostree = |args: &[&str]| inside.command("ostree").args(args).log(&programs.log).run();
-        ostree(&["admin", "init-fs", "--modern", "/run/sysroot"]).context("making the sysroot")?;
-        self.configure(true)?;
-        ostree(&["admin", "os-init", "--sysroot=/run/sysroot", &deployment.name])
-            .context("making the stateroot")?;
-        ostree(&[
-            "pull-local",
-            "--repo=/run/sysroot/ostree/repo",
-            "--disable-fsync",
-            "/run/repo",
-            &deployment.commit,
-        ])
-        .with_context(|| format!("copying commit {} into the sysroot", deployment.commit))?;
-        let refspec = match &deployment.remote {
-            Some(remote) => {
-                let path =
-                    self.root.join("ostree/repo/refs/remotes").join(remote).join(&deployment.reference);
-                if let Some(parent) = path.parent() {
-                    fs::create_dir_all(parent)?;
-                }
-                fs::write(&path, format!("{}\n", deployment.commit))?;
-                format!("{remote}:{}", deployment.reference)
-            }
-            None => deployment.commit.clone(),
-        };
-        let kargs = deployment.kargs.iter().map(|karg| format!("--karg-append={karg}"));
-        inside
-            .command("ostree")
-            .args(["admin", "deploy", "--sysroot=/run/sysroot", "--os", &deployment.name, &refspec])
-            .args(kargs)
-            .log(&programs.log)
-            .run()
-            .with_context(|| format!("deploying commit {}", deployment.commit))?;
-        self.configure(false)
-    }
-
-    /// Writes the repository's configuration; without flushes while it is filled.
-    fn configure(&self, filling: bool) -> Result<()> {
-        let text = format!(
-            "[core]\nrepo_version=1\nmode=bare\n{}\n[sysroot]\nbootloader=none\nreadonly=true\nbootprefix=true\n\
-             bls-append-except-default=grub_users=\"\"\n",
-            if filling { "fsync=false\n" } else { "" }
-        );
-        fs::write(&self.root.join("ostree/repo/config"), text)
-    }
-
-    fn add_files(&self, deployment: &Deployment) -> Result<()> {
-        fs::write(&self.root.join(".aleph-version.json"), &deployment.aleph)?;
-        fs::symlink_atomic(Path::new(".aleph-version.json"), &self.root.join(".coreos-aleph-version.json"))?;
-        for dir in ["grub2", "coreos"] {
-            fs::create_dir_all(&self.boot.join(dir))?;
+    /// The directories around the deployment.
+    fn write_stateroot(&self, deployment: &Deployment) -> Result<()> {
+        let stateroot = self.root.join("ostree/deploy").join(&deployment.name);
+        copy::make_dir(&stateroot.join("deploy"))?;
+        // Where a transient root keeps its changes (ostree-prepare-root).
+        let backing = stateroot.join("backing");
+        let own = backing.join(format!("{}.0", deployment.commit));
+        for dir in [&backing, &own, &own.join("root-transient")] {
+            copy::make_dir_with(dir, 0o700)?;
         }
-        fs::write(&self.boot.join("grub2/grub.cfg"), &deployment.menu)?;
-        fs::write(&self.boot.join("coreos/platforms.json"), &deployment.platforms)?;
-        fs::write(&self.boot.join("ignition.firstboot"), "")
+        copy::make_dir_with(&own.join("root-transient/work"), 0o700)?;
+        copy::make_dir_with(&own.join("root-transient/upper"), 0o755)
     }
+
+    /// A repository of the deployed commit: content objects are links of the deployed files.
+    fn write_repo(&self, deployment: &Deployment, source: &Repo, tree: &Path) -> Result<()> {
+        let repo = self.root.join("ostree/repo");
+        for dir in ["refs/heads", "refs/mirrors", "refs/remotes", "extensions", "state", "tmp/cache"] {
+            copy::make_dir(&repo.join(dir))?;
+        }
+        copy::make_file(&repo.join("config"), 0o644, REPO_CONFIG)?;
+        copy::make_file(&repo.join(".lock"), 0o640, "")?;
+        let object = |checksum: Checksum, kind| -> Result<PathBuf> {
+            let path = repo.join("objects").join(checksum.object_path(kind));
+            copy::make_dir(path.parent().unwrap_or(&repo))?;
+            Ok(path)
+        };
+        let metadata = |checksum: Checksum, kind| -> Result<()> {
+            let target = object(checksum, kind)?;
+            if target.exists() {
+                return Ok(());
+            }
+            copy::make_file(&target, 0o644, fs::read(&source.object(checksum, kind))?)
+        };
+        metadata(deployment.commit, ObjectKind::Commit)?;
+        let mut names: HashMap<Checksum, u32> = HashMap::new();
+        for node in source.walk(deployment.commit)? {
+            match node.object {
+                NodeObject::Directory { tree, meta, .. } => {
+                    metadata(tree, ObjectKind::DirTree)?;
+                    metadata(meta, ObjectKind::DirMeta)?;
+                }
+                NodeObject::File(checksum) => {
+                    let count = names.entry(checksum).or_default();
+                    *count += 1;
+                    link(&tree.join(&node.path), &object(checksum, ObjectKind::File)?, *count)?;
+                }
+            }
+        }
+        self.write_refs(deployment, &repo)
+    }
+
+    /// The refs that keep the commit: the deployment's own, and the branch of a remote.
+    fn write_refs(&self, deployment: &Deployment, repo: &Path) -> Result<()> {
+        let mut refs = vec![repo.join("refs/heads/ostree/1/1/0")];
+        if let Some(remote) = &deployment.remote {
+            refs.push(repo.join("refs/remotes").join(remote).join(&deployment.branch));
+        }
+        for path in refs {
+            copy::make_dir(path.parent().unwrap_or(repo))?;
+            copy::make_file(&path, 0o644, format!("{}\n", deployment.commit))?;
+        }
+        Ok(())
+    }
+
+    /// What belongs to the machine and not to the commit: /etc, /var, the origin.
+    fn write_state(&self, deployment: &Deployment, tree: &Path) -> Result<()> {
+        if tree.join("usr/etc").is_dir() {
+            copy::tree(&tree.join("usr/etc"), &tree.join("etc"))?;
+        }
+        let var = self.root.join("ostree/deploy").join(&deployment.name).join("var");
+        if tree.join("var").is_dir() {
+            copy::tree(&tree.join("var"), &var)?;
+        } else {
+            copy::make_dir(&var)?;
+        }
+        // Trees from before libostree left this to systemd-tmpfiles (2023).
+        if !tree.join("usr/lib/tmpfiles.d/ostree-tmpfiles.conf").exists() {
+            complete_var(&var)?;
+        }
+        let refspec = match &deployment.remote {
+            Some(remote) => format!("{remote}:{}", deployment.branch),
+            None => deployment.commit.to_string(),
+        };
+        let origin = self.root.join(format!("{}.origin", deployment.directory()));
+        copy::make_file(&origin, 0o644, format!("[origin]\nrefspec={refspec}\n"))
+    }
+
+    fn write_boot(&self, deployment: &Deployment, tree: &Path) -> Result<()> {
+        let kernel = Kernel::find(tree)?;
+        let (name, checksum) = (&deployment.name, &kernel.checksum);
+        let directory = format!("ostree/{name}-{checksum}");
+        copy::make_dir(&self.boot.join(&directory))?;
+        for (source, name) in &kernel.files {
+            copy::node(source, &self.boot.join(&directory).join(name))?;
+        }
+        let os_release = fs::read_optional(&tree.join("usr/lib/os-release"))?.unwrap_or_default();
+        let bootlink = format!("/ostree/boot.1/{name}/{checksum}/0");
+        let options = format!("{} ostree={bootlink}", deployment.kargs.join(" "));
+        let title = bootentry::title(&os_release, &deployment.version);
+        copy::make_dir(&self.boot.join("loader.1/entries"))?;
+        let entry = self.boot.join("loader.1/entries/ostree-1.conf");
+        copy::make_file(&entry, 0o644, kernel.entry(&title, &options, &directory))?;
+        copy::make_link("loader.1", &self.boot.join("loader"))?;
+        copy::make_link(".", &self.boot.join("boot"))?;
+        let links = self.root.join("ostree/boot.1.1").join(name).join(checksum);
+        copy::make_dir(&links)?;
+        copy::make_link(format!("../../../deploy/{name}/deploy/{}.0", deployment.commit), &links.join("0"))?;
+        copy::make_link("boot.1.1", &self.root.join("ostree/boot.1"))
+    }
+
+    /// The files that are not OSTree's.
+    fn write_marks(&self, deployment: &Deployment) -> Result<()> {
+        copy::make_file(&self.root.join(".aleph-version.json"), 0o644, &deployment.aleph)?;
+        copy::make_link(".aleph-version.json", &self.root.join(".coreos-aleph-version.json"))?;
+        copy::make_dir(&self.boot.join("coreos"))?;
+        copy::make_file(&self.boot.join("coreos/platforms.json"), 0o644, &deployment.platforms)?;
+        copy::make_dir_with(&self.boot.join("grub2"), 0o700)?;
+        copy::make_file(&self.boot.join("grub2/grub.cfg"), 0o600, &deployment.menu)?;
+        copy::make_file(&self.boot.join("ignition.firstboot"), 0o644, "")
+    }
+}
+
+/// Adds the directories that every /var has.
+fn complete_var(var: &Path) -> Result<()> {
+    for (name, mode) in [("lib", 0o755), ("log", 0o755), ("tmp", 0o1777)] {
+        if var.join(name).symlink_metadata().is_err() {
+            copy::make_dir_with(&var.join(name), mode)?;
+        }
+    }
+    for (name, target) in [("lock", "../run/lock"), ("run", "../run")] {
+        if var.join(name).symlink_metadata().is_err() {
+            copy::make_link(target, &var.join(name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes a deployed file and its object one, `count` being how many names the object then has.
+///
+/// Empty files stay apart, as in OSTree: thousands of them would be names of one object.
+fn link(deployed: &Path, object: &Path, count: u32) -> Result<()> {
+    let meta = deployed.symlink_metadata().with_context(|| format!("reading {}", deployed.display()))?;
+    if meta.is_file() && meta.size() == 0 {
+        return if count == 1 { copy::node(deployed, object) } else { Ok(()) };
+    }
+    if count > MOST_LINKS {
+        return Ok(());
+    }
+    let (from, to) = if count == 1 { (deployed, object) } else { (object, deployed) };
+    if count > 1 {
+        fs::remove_file_if_exists(deployed)?;
+    }
+    std::fs::hard_link(from, to).with_context(|| format!("linking {} to {}", from.display(), to.display()))
 }

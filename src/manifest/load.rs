@@ -77,6 +77,13 @@ impl Provenance {
         self.keys.get(key)
     }
 
+    /// Where a package is asked for, in whichever list.
+    #[must_use]
+    pub fn package(&self, name: &str) -> Option<&Position> {
+        let mut lists = self.items.iter().filter(|((key, _), _)| key.starts_with("packages"));
+        lists.find(|((_, text), _)| text.split_whitespace().any(|word| word == name)).map(|(_, place)| place)
+    }
+
     /// Where an item of a list stands: `item("packages", "bash")`.
     #[must_use]
     pub fn item(&self, key: &str, text: &str) -> Option<&Position> {

@@ -1,1 +1,19 @@
 //! OCI images of commits. It knows nothing of disks and VMs.
+//!
+//! An image carries its commit in the form that ostree-ext defined ("encapsulated", version 1), which
+//! `ostree container`, rpm-ostree and bootc import, and which also runs as a plain container: the
+//! objects lie in `sysroot/ostree/repo` and the real paths are hard links to them (see `layer`).
+
+mod archive;
+mod artifact;
+mod export;
+mod image;
+mod layer;
+mod plan;
+mod stage;
+mod tarball;
+
+pub use artifact::OciArchive;
+pub use export::{Compression, ExportOptions, Exported, export};
+pub use stage::Encapsulate;
+pub use plan::{LayerPlan, PlannedLayer};

@@ -261,11 +261,11 @@ impl Commit {
         })
     }
 
-    /// The checksum of what the commit holds whatever its metadata, as rpm-ostree defines it
-    /// (`ostree-content-checksum`): SHA-256 over the root's dirtree and dirmeta checksums in hexadecimal.
+    /// The checksum of what the commit holds whatever its metadata, as libostree defines it
+    /// (`ostree-content-checksum`): SHA-256 over the bytes of the root's dirtree and dirmeta checksums.
     #[must_use]
     pub fn content_checksum(&self) -> Checksum {
-        Checksum::of(format!("{}{}", self.tree, self.meta).as_bytes())
+        Checksum::of(&[*self.tree.as_bytes(), *self.meta.as_bytes()].concat())
     }
 }
 
@@ -316,6 +316,23 @@ mod tests {
             meta: Checksum::of(b"m"),
         };
         assert_eq!(Commit::decode(&commit.encode()).unwrap(), commit);
+    }
+
+    #[test]
+    fn the_content_checksum_is_libostree_s() {
+        let sum = |text: &str| text.parse::<Checksum>().unwrap();
+        let commit = Commit {
+            metadata: Metadata::new(),
+            parent: None,
+            subject: String::new(),
+            body: String::new(),
+            timestamp: 0,
+            tree: sum("31e4e12ccdfde444f48b657e39ef8a06e1fc60de2ef059b5f063e185592e9ac4"),
+            meta: sum("446a0ef11b7cc167f3b603e585c7eeeeb675faa412d5ec73f62988eb0b6c5488"),
+        };
+        // Printed by ostree_commit_get_content_checksum() of libostree 2022.7.
+        let theirs = sum("e69bed6adfbb38f3019a553c51c9ef84d5ab5496dbff379d7fe6a205bbad1689");
+        assert_eq!(commit.content_checksum(), theirs);
     }
 
     #[test]

@@ -211,7 +211,7 @@ fn refused(
 }
 
 /// Hashes the rest of a stream and returns how long it was.
-pub(super) fn hash_stream(source: &mut impl Read, hash: &mut sha2::Sha256) -> io::Result<u64> {
+fn hash_stream(source: &mut impl Read, hash: &mut sha2::Sha256) -> io::Result<u64> {
     let mut buffer = vec![0; HELD as usize];
     let mut total = 0;
     loop {

@@ -1,15 +1,15 @@
 //! Comparing a commit's objects with their checksums, all cores at once.
 
 use std::collections::BTreeSet;
+use std::io::{self, Read as _, Write};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use rayon::prelude::*;
 use sha2::Digest as _;
 
 use super::checksum::{Checksum, ObjectKind};
 use super::objects::FileHeader;
-use super::repo::{Content, Repo};
-use super::staging::hash_stream;
+use super::repo::{Content, FileObject, Repo};
 use super::walk::NodeObject;
 
 impl Repo {
@@ -34,21 +34,32 @@ impl Repo {
 
     fn verify_file(&self, checksum: Checksum) -> Result<()> {
         let object = self.file(checksum)?;
-        let compare = || -> Result<()> {
-            let hash = match object.content {
-                Content::Symlink(target) => {
-                    FileHeader { attributes: &object.attributes, target: &target }.start_hash()
-                }
-                Content::Regular(mut file, _) => {
-                    let mut hash = FileHeader { attributes: &object.attributes, target: "" }.start_hash();
-                    hash_stream(&mut file, &mut hash).context("reading its content")?;
-                    hash
-                }
-            };
-            let found = Checksum::from_bytes(hash.finalize().into());
-            ensure!(found == checksum, "its checksum is {found}");
-            Ok(())
+        self.copy_content(checksum, object, &mut io::sink())
+    }
+
+    /// Copies a regular file's content (a symbolic link has none) and compares the object with its checksum
+    /// on the way: content that is not what it claims to be is an error, at its end.
+    pub fn copy_content(&self, checksum: Checksum, object: FileObject, out: &mut impl Write) -> Result<()> {
+        let target = match &object.content {
+            Content::Symlink(target) => target.as_str(),
+            Content::Regular(..) => "",
         };
-        compare().map_err(|error| self.damaged(checksum, ObjectKind::File, &error))
+        let mut hash = FileHeader { attributes: &object.attributes, target }.start_hash();
+        if let Content::Regular(mut file, _) = object.content {
+            let mut buffer = vec![0; 128 << 10];
+            loop {
+                let count = file.read(&mut buffer).with_context(|| format!("reading object {checksum}"))?;
+                if count == 0 {
+                    break;
+                }
+                hash.update(&buffer[..count]);
+                out.write_all(&buffer[..count])?;
+            }
+        }
+        let found = Checksum::from_bytes(hash.finalize().into());
+        if found == checksum {
+            return Ok(());
+        }
+        Err(self.damaged(checksum, ObjectKind::File, &anyhow::anyhow!("its checksum is {found}")))
     }
 }

@@ -76,6 +76,10 @@ pub trait PackageBackend {
     /// Its name, for people: `apt`, `dnf`.
     fn name(&self) -> &'static str;
 
+    /// Whatever shapes its answers besides a request and a snapshot: which repositories there are, and
+    /// what may come from each.
+    fn identity(&self) -> Digest;
+
     /// The host's programs it needs.
     fn tools(&self) -> &'static [&'static Tool];
 

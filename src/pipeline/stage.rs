@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use super::cache::{Cache, Record};
 use super::events::{Event, Reporter};
 use super::key::{Digest, KeyHasher, Reason};
-use crate::failure::{Failure, Kind};
+use crate::failure::Failure;
 use crate::host::{self, Tool, fs};
 
 /// A stage's output as later stages see it.
@@ -129,6 +129,12 @@ impl Pipeline {
         &self.cache
     }
 
+    /// A log file in the workdir, for what is no stage.
+    #[must_use]
+    pub fn log(&self, name: &str) -> PathBuf {
+        self.logs.join(format!("{name}.log"))
+    }
+
     /// What each stage did so far, in order.
     #[must_use]
     pub fn runs(&self) -> Vec<StageRun> {
@@ -166,8 +172,7 @@ impl Pipeline {
     }
 
     fn make<S: Stage>(&self, stage: &S, record: &Record) -> Result<S::Output> {
-        host::require(stage.tools())
-            .map_err(|error| Failure::new(Kind::Tool, error.to_string(), error.cure()))?;
+        host::require(stage.tools()).map_err(Failure::from)?;
         let dir = self.cache.begin(S::NAME)?;
         let work = Workspace {
             dir: dir.clone(),

@@ -93,9 +93,7 @@ impl Stage for Install<'_> {
     }
 
     fn run(&self, work: &Workspace) -> Result<InstalledTree> {
-        crate::host::require(&[&tool::BWRAP]).map_err(|error| {
-            crate::failure::Failure::new(crate::failure::Kind::Tool, error.to_string(), error.cure())
-        })?;
+        crate::host::require(&[&tool::BWRAP]).map_err(crate::failure::Failure::from)?;
         let files = self.backend.download(self.packages, &work.report)?;
         let tree = work.out().join("tree");
         fs::create_dir_all(&tree)?;

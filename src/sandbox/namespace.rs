@@ -116,8 +116,7 @@ fn map_as_root(pid: u32) -> Result<()> {
 }
 
 fn map_as_user(pid: u32, ranges: &Ranges) -> Result<()> {
-    host::require(&[&tool::NEWUIDMAP, &tool::NEWGIDMAP])
-        .map_err(|error| Failure::new(Kind::Tool, error.to_string(), error.cure()))?;
+    host::require(&[&tool::NEWUIDMAP, &tool::NEWGIDMAP]).map_err(Failure::from)?;
     let uid = rustix::process::geteuid().as_raw().to_string();
     let gid = rustix::process::getegid().as_raw().to_string();
     for (tool, own, first) in [(&tool::NEWGIDMAP, gid, ranges.gids), (&tool::NEWUIDMAP, uid, ranges.uids)] {

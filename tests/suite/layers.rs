@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// What each room may use. A room that is not named here may use nothing of nosa.
 const ALLOWED: &[(&str, &[&str])] = &[
-    ("failure", &[]),
+    ("failure", &["host"]),
     ("document", &["failure"]),
     ("host", &[]),
     ("pipeline", &["failure", "host"]),

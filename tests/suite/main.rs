@@ -5,5 +5,6 @@
 mod disk;
 mod judge;
 mod layers;
+mod oci;
 mod ostree;
 mod sample;

@@ -71,9 +71,10 @@ pub struct Apt {
 }
 
 impl Apt {
-    /// Sets the backend up: state below `cache`, output of apt to `log`.
+    /// Sets the backend up: its state below `state`, downloads in `downloads`, apt's output to `log`.
     pub fn new(
-        cache: &Path,
+        state: &Path,
+        downloads: &Path,
         log: &Path,
         basearch: &str,
         repositories: Vec<Repository>,
@@ -86,8 +87,8 @@ impl Apt {
             let text = mirrors.substitute(&repository.file, &repository.definition)?;
             write!(identity, "\n{}\n{text}", repository.id).context("naming apt's state")?;
         }
-        let dir = cache.join("apt").join(Digest::of(identity).short());
-        let archives = cache.join("debs");
+        let dir = state.join(Digest::of(identity).short());
+        let archives = downloads.join("debs");
         fs::create_dir_all(&archives)?;
         Ok(Self { dir, archives, log: log.to_owned(), arch, repositories, repo_packages, mirrors })
     }

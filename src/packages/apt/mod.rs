@@ -3,8 +3,8 @@
 //! archive mirror it uses, which is the default of `${debian_mirror}`.
 //!
 //! ```text
-//! <cache>/apt/<digest of the repositories>/   apt.conf, sources, lists, snapshot.json
-//! <cache>/debs/<name>_<version>_<arch>.deb     downloads, shared by all workdirs
+//! <state>/<digest of the repositories>/            apt.conf, sources, lists, snapshot.json
+//! <downloads>/debs/<name>_<version>_<arch>.deb     shared by all workdirs
 //! ```
 
 mod config;
@@ -25,11 +25,17 @@ use super::backend::{InstallRequest, PackageBackend, Request, Snapshot};
 use super::model::Package;
 use crate::failure::{Failure, Kind};
 use crate::host::{Cmd, FileLock, Tool, fs, tool};
-use crate::pipeline::{Reporter, Unit, sha256_file};
+use crate::pipeline::{Digest, Reporter, Unit, sha256_file};
 
 impl PackageBackend for Apt {
     fn name(&self) -> &'static str {
         "apt"
+    }
+
+    fn identity(&self) -> Digest {
+        let repositories: Vec<_> =
+            self.repositories.iter().map(|repository| (&repository.id, repository.restricted)).collect();
+        Digest::of(format!("{} {repositories:?} {:?}", self.arch, self.repo_packages))
     }
 
     fn tools(&self) -> &'static [&'static Tool] {
@@ -245,7 +251,6 @@ impl Apt {
 mod tests {
     use super::*;
     use crate::packages::{Evr, Locked};
-    use crate::pipeline::Digest;
 
     fn package(name: &str, version: &str) -> Package {
         Package {

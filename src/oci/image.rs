@@ -1,0 +1,172 @@
+//! An image's documents: configuration, manifest and index. Pure; keys are sorted, so that the bytes depend
+//! on nothing but the values.
+
+use std::collections::{BTreeMap, HashMap};
+
+use anyhow::{Context as _, Result};
+use oci_spec::image::{
+    Arch, ConfigBuilder, Descriptor, DescriptorBuilder, Digest as OciDigest, HistoryBuilder,
+    ImageConfigurationBuilder, ImageIndexBuilder, ImageManifestBuilder, MediaType, Os, PlatformBuilder,
+    RootFsBuilder,
+};
+use serde::Serialize;
+
+use super::export::Compression;
+use crate::host::clock::Utc;
+use crate::pipeline::Digest;
+
+/// The annotation of a layer that names its packages.
+const COMPONENTS: &str = "ostree.components";
+/// The annotation of an index's entry that names the image.
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+/// A layer that was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Layer {
+    pub(super) digest: Digest,
+    pub(super) size: u64,
+    pub(super) diff_id: Digest,
+    pub(super) name: String,
+    pub(super) components: Vec<String>,
+}
+
+/// What the documents say besides the layers.
+pub(super) struct Description<'a> {
+    pub(super) architecture: &'a str,
+    pub(super) labels: &'a BTreeMap<String, String>,
+    pub(super) cmd: &'a [String],
+    pub(super) created: u64,
+    pub(super) compression: Compression,
+    pub(super) reference: Option<&'a str>,
+}
+
+/// The configuration's bytes.
+pub(super) fn configuration(layers: &[Layer], description: &Description<'_>) -> Result<Vec<u8>> {
+    let created = Utc::from_epoch(description.created).rfc3339();
+    let mut config = ConfigBuilder::default().labels(map(description.labels));
+    if !description.cmd.is_empty() {
+        config = config.cmd(description.cmd.to_vec());
+    }
+    let history = |layer: &Layer| {
+        HistoryBuilder::default().created(created.clone()).created_by(layer.name.clone()).build()
+    };
+    let diff_ids: Vec<String> = layers.iter().map(|layer| format!("sha256:{}", layer.diff_id)).collect();
+    let configuration = ImageConfigurationBuilder::default()
+        .created(created.clone())
+        .architecture(arch(description.architecture))
+        .os(Os::Linux)
+        .config(config.build()?)
+        .rootfs(RootFsBuilder::default().typ("layers").diff_ids(diff_ids).build()?)
+        .history(layers.iter().map(history).collect::<Result<Vec<_>, _>>()?)
+        .build()?;
+    sorted(&configuration)
+}
+
+/// The manifest's bytes.
+pub(super) fn manifest(
+    config: (Digest, u64),
+    layers: &[Layer],
+    description: &Description<'_>,
+) -> Result<Vec<u8>> {
+    let media_type = match description.compression {
+        Compression::Gzip => MediaType::ImageLayerGzip,
+        Compression::Zstd => MediaType::ImageLayerZstd,
+    };
+    let layer = |layer: &Layer| -> Result<Descriptor> {
+        let mut builder = descriptor(media_type.clone(), layer.digest, layer.size)?;
+        if !layer.components.is_empty() {
+            let components = (COMPONENTS.to_owned(), layer.components.join(","));
+            builder = builder.annotations(HashMap::from([components]));
+        }
+        Ok(builder.build()?)
+    };
+    let manifest = ImageManifestBuilder::default()
+        .schema_version(2_u32)
+        .media_type(MediaType::ImageManifest)
+        .config(descriptor(MediaType::ImageConfig, config.0, config.1)?.build()?)
+        .layers(layers.iter().map(layer).collect::<Result<Vec<_>>>()?)
+        .annotations(map(description.labels))
+        .build()?;
+    sorted(&manifest)
+}
+
+/// The bytes of the index, which leads to one manifest.
+pub(super) fn index(manifest: (Digest, u64), description: &Description<'_>) -> Result<Vec<u8>> {
+    let platform =
+        PlatformBuilder::default().architecture(arch(description.architecture)).os(Os::Linux).build()?;
+    let mut entry = descriptor(MediaType::ImageManifest, manifest.0, manifest.1)?.platform(platform);
+    if let Some(name) = description.reference {
+        entry = entry.annotations(HashMap::from([(REF_NAME.to_owned(), name.to_owned())]));
+    }
+    let index = ImageIndexBuilder::default()
+        .schema_version(2_u32)
+        .media_type(MediaType::ImageIndex)
+        .manifests(vec![entry.build()?])
+        .build()?;
+    sorted(&index)
+}
+
+fn descriptor(media_type: MediaType, digest: Digest, size: u64) -> Result<DescriptorBuilder> {
+    let digest: OciDigest = format!("sha256:{digest}").parse()?;
+    Ok(DescriptorBuilder::default().media_type(media_type).digest(digest).size(size))
+}
+
+/// OCI's name of an architecture, from the kernel's.
+fn arch(name: &str) -> Arch {
+    let name = match name {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "loongarch64" => "loong64",
+        other => other,
+    };
+    Arch::from(name)
+}
+
+fn map(labels: &BTreeMap<String, String>) -> HashMap<String, String> {
+    labels.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+}
+
+/// A document with all keys sorted: oci-spec keeps labels in maps without an order.
+fn sorted(document: &impl Serialize) -> Result<Vec<u8>> {
+    let mut value = serde_json::to_value(document).context("encoding an image's document")?;
+    value.sort_all_objects();
+    serde_json::to_vec(&value).context("encoding an image's document")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn documents_are_always_the_same() {
+        let labels: BTreeMap<String, String> =
+            (0..20).map(|n| (format!("label-{n}"), n.to_string())).collect();
+        let digest = Digest::of("layer");
+        let layer =
+            Layer { digest, size: 5, diff_id: digest, name: "all".into(), components: vec!["a".into()] };
+        let description = Description {
+            architecture: "x86_64",
+            labels: &labels,
+            cmd: &["/bin/bash".to_owned()],
+            created: 0,
+            compression: Compression::Gzip,
+            reference: Some("nosa"),
+        };
+        let make = || {
+            let config = configuration(std::slice::from_ref(&layer), &description).unwrap();
+            let manifest =
+                manifest((Digest::of(&config), 1), std::slice::from_ref(&layer), &description).unwrap();
+            let index = index((Digest::of(&manifest), 2), &description).unwrap();
+            (config, manifest, index)
+        };
+        let (config, manifest, index) = make();
+        assert_eq!((config.clone(), manifest.clone(), index.clone()), make());
+        let config: serde_json::Value = serde_json::from_slice(&config).unwrap();
+        assert_eq!(config["architecture"], "amd64");
+        assert_eq!(config["created"], "1970-01-01T00:00:00Z");
+        assert_eq!(config["config"]["Cmd"], serde_json::json!(["/bin/bash"]));
+        let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+        assert_eq!(manifest["annotations"]["label-7"], "7");
+        assert_eq!(manifest["layers"][0]["annotations"]["ostree.components"], "a");
+    }
+}
