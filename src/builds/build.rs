@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use super::json;
-use super::merge::merge_meta;
+use super::merge::{apply_changes, merge_meta};
 use super::meta::{Artifact, CommitMeta, Meta, check};
 use super::workdir::{BuildLock, Workdir};
 use crate::failure::{Failure, Kind};
@@ -135,12 +135,13 @@ impl Build {
     ) -> Result<Meta> {
         let path = self.meta_path();
         let before = self.meta_json()?;
-        // Keys that the type does not have would be lost: they are a failure instead.
-        check(&path.display().to_string(), &before)?;
         let mut meta = Meta::from_json(&before)?;
+        let known = meta.to_json()?;
         change(&mut meta)?;
-        let merged = merge_meta(&self.meta_json()?, &meta.to_json()?, now_nanos)?;
-        check(&path.display().to_string(), &merged)?;
+        let mut mine = before.clone();
+        apply_changes(&mut mine, &known, &meta.to_json()?);
+        let merged = merge_meta(&self.meta_json()?, &mine, now_nanos)?;
+        check(&path.display().to_string(), &merged, Some(&before))?;
         json::write(&path, &merged)?;
         Meta::from_json(&merged)
     }

@@ -33,6 +33,25 @@ pub(super) fn merge_meta(disk: &Value, mine: &Value, now_nanos: u64) -> Result<V
     Ok(merged)
 }
 
+/// Makes in `value` the changes that lead from `before` to `after`; what neither knows stays.
+pub(super) fn apply_changes(value: &mut Value, before: &Value, after: &Value) {
+    let (Value::Object(map), Value::Object(before), Value::Object(after)) = (&mut *value, before, after)
+    else {
+        *value = after.clone();
+        return;
+    };
+    for key in before.keys().filter(|key| !after.contains_key(*key)) {
+        map.shift_remove(key);
+    }
+    for (key, new) in after {
+        match (map.get_mut(key), before.get(key)) {
+            (_, Some(old)) if old == new => {}
+            (Some(value), Some(old)) => apply_changes(value, old, new),
+            _ => drop(map.insert(key.clone(), new.clone())),
+        }
+    }
+}
+
 fn same(key: &str, disk: Option<&Value>, mine: Option<&Value>) -> Result<()> {
     if disk.is_none() || disk == mine {
         return Ok(());
@@ -93,6 +112,15 @@ mod tests {
             assert_eq!(merged["tags"], json!(["b", "c", "a"]));
             assert_eq!((&merged["summary"], &merged[STAMP]), (&json!("new"), &json!(9)));
         }
+    }
+
+    #[test]
+    fn changes_leave_alone_what_they_do_not_name() {
+        let mut value = json!({"a": 1, "b": {"x": 1, "unknown": 2}, "gone": 3, "unknown": 4});
+        let before = json!({"a": 1, "b": {"x": 1}, "gone": 3});
+        apply_changes(&mut value, &before, &json!({"a": 1, "b": {"x": 5, "y": 6}, "c": [7]}));
+        let expected = json!({"a": 1, "b": {"x": 5, "unknown": 2, "y": 6}, "unknown": 4, "c": [7]});
+        assert_eq!(value, expected);
     }
 
     #[test]

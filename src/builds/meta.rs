@@ -217,9 +217,11 @@ impl Meta {
     }
 }
 
-/// Fails with all problems if a value is not a valid meta.json.
-pub(super) fn check(name: &str, value: &Value) -> Result<()> {
-    let problems = schema::validate(value);
+/// Fails with all problems if a value is not a valid meta.json; those that `before` had too are not its fault.
+pub(super) fn check(name: &str, value: &Value, before: Option<&Value>) -> Result<()> {
+    let old = before.map(schema::validate).unwrap_or_default();
+    let mut problems = schema::validate(value);
+    problems.retain(|problem| !old.contains(problem));
     if problems.is_empty() {
         return Ok(());
     }
@@ -229,8 +231,8 @@ pub(super) fn check(name: &str, value: &Value) -> Result<()> {
         .collect();
     Err(Failure::new(
         Kind::Artifact,
-        format!("{name} does not follow the schema: {}", list.join("; ")),
-        "correct these keys with `nosa meta`",
+        format!("{name} would not follow the schema: {}", list.join("; ")),
+        "correct the values that were given",
     )
     .into())
 }

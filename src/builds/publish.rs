@@ -196,7 +196,7 @@ impl Staging<'_> {
         after: &mut dyn FnMut(Step) -> Result<()>,
     ) -> Result<Build> {
         let value = meta.to_json()?;
-        check("meta.json", &value)?;
+        check("meta.json", &value, None)?;
         json::write(&self.dir.join("meta.json"), &value)?;
         // Each file by itself: flushing the whole disk would wait for the cache's gigabytes as well.
         fs::sync_files(&self.dir)?;

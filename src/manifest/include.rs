@@ -193,11 +193,16 @@ impl<'s> Walk<'s> {
             io::ErrorKind::InvalidData => "not UTF-8 text".to_owned(),
             _ => error.to_string(),
         };
-        let near = path.parent().zip(path.file_name()).and_then(|(parent, file)| {
-            let names = self.source.list(parent).ok()?;
-            let near = nearest(&file.to_string_lossy(), names.iter().map(String::as_str))?.to_owned();
-            (near.as_str() != file).then_some(near)
+        let near = path.parent().zip(path.file_stem()).and_then(|(parent, stem)| {
+            let mut names: Vec<PathBuf> =
+                self.source.list(parent).ok()?.into_iter().map(PathBuf::from).collect();
+            // The extension is no likeness.
+            names.retain(|name| name.extension() == path.extension());
+            let stems = names.iter().filter_map(|name| name.file_stem()?.to_str());
+            let near = nearest(&stem.to_string_lossy(), stems)?.to_owned();
+            names.into_iter().find(|name| name.file_stem().is_some_and(|stem| stem == near.as_str()))
         });
+        let near = near.filter(|near| Some(near.as_os_str()) != path.file_name());
         let cure = match near {
             Some(near) => format!("did you mean `{}`?", self.name(&path.with_file_name(near))),
             None => format!("create {name}, or correct the path"),

@@ -141,7 +141,7 @@ fn an_abandoned_build_leaves_nothing_and_an_invalid_one_is_not_published() {
     let failure = classify(&stage(&workdir, &lock, "1.0").publish(&Meta::default(), 0).unwrap_err());
     assert_eq!(failure.kind, Kind::Artifact);
     assert!(
-        failure.cause.starts_with("meta.json does not follow the schema: lacks `ostree-content-checksum`")
+        failure.cause.starts_with("meta.json would not follow the schema: lacks `ostree-content-checksum`")
     );
     assert_eq!(names(&workdir), [""; 0]);
 }
@@ -226,6 +226,32 @@ fn a_meta_json_that_changed_meanwhile_is_joined() {
         .unwrap();
     assert_eq!((merged.summary.as_deref(), merged.build_url.as_deref()), (Some("theirs"), Some("mine")));
     assert_eq!(merged.meta_stamp, Some(7.into()));
+}
+
+#[test]
+fn what_a_newer_program_wrote_stays_in_meta_json() {
+    let dir = tempfile::tempdir().unwrap();
+    let workdir = workdir(dir.path());
+    let lock = workdir.lock("test").unwrap();
+    let build = stage(&workdir, &lock, "1.0").publish(&meta("1.0"), 0).unwrap();
+    let mut value = build.meta_json().unwrap();
+    value["future"] = 1.into();
+    value["images"]["ostree"]["future"] = 2.into();
+    json::write(&build.dir().join("meta.json"), &value).unwrap();
+    let measured = |meta: &mut Meta| {
+        meta.images.entry("ostree".to_owned()).or_default().size = Some(3);
+        Ok(())
+    };
+    build.update(&lock, 1, measured).unwrap();
+    let value = build.meta_json().unwrap();
+    assert_eq!((&value["future"], &value["images"]["ostree"]["future"]), (&1.into(), &2.into()));
+    assert_eq!(value["images"]["ostree"]["size"], 3);
+    let emptied = |meta: &mut Meta| {
+        meta.summary = Some(String::new());
+        Ok(())
+    };
+    let wrong = build.update(&lock, 2, emptied).unwrap_err();
+    assert!(wrong.to_string().ends_with("schema: /summary must have at least 1 characters"), "{wrong}");
 }
 
 #[test]
