@@ -80,6 +80,7 @@ impl Repo {
             meta: written.meta,
         };
         let checksum = staging.metadata(ObjectKind::Commit, &commit.encode())?;
+        staging.publish()?;
         self.set_ref(&options.branch, checksum)?;
         Ok(Committed { commit: checksum, content: commit.content_checksum(), stats: staging.stats() })
     }

@@ -9,7 +9,7 @@
 //! tmp/nosa-<pid>-…/            objects being written; swept when their process is gone
 //! ```
 //!
-//! An object is written beside and renamed; nothing is flushed before a ref names it (`staging`).
+//! Objects are written beside, flushed all at once, renamed, and only then named by a ref (`staging`).
 
 use std::fs::File;
 use std::io::Read as _;

@@ -1,14 +1,21 @@
-//! Writing objects: each into a file of its own below `tmp/`, renamed when whole, skipped when there.
+//! Writing objects: each into a file of its own below `tmp/`, skipped when the repository has it. All are
+//! flushed by one call and only then renamed, so that what lies below `objects/` is whole even after the
+//! power failed: a later commit would take an empty file there for the object and skip it.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek as _, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
 
 use anyhow::{Context as _, Result, ensure};
+use rayon::prelude::*;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags, XattrFlags};
+use rustix::io::Errno;
 use sha2::Digest as _;
 
 use super::checksum::{Checksum, ObjectKind};
@@ -41,6 +48,8 @@ pub(super) struct Staging {
     dir: tempfile::TempDir,
     tmp: OwnedFd,
     next: AtomicU64,
+    /// Where the objects written so far belong, by the names they have meanwhile.
+    places: Mutex<HashMap<String, u64>>,
     stats: [AtomicU64; 5],
 }
 
@@ -69,7 +78,14 @@ impl Staging {
         let tmp = open(dir.path())?;
         rustix::fs::flock(&tmp, FlockOperation::NonBlockingLockExclusive)
             .with_context(|| format!("locking {}", dir.path().display()))?;
-        Ok(Self { objects, dir, tmp, next: AtomicU64::new(0), stats: Default::default() })
+        Ok(Self {
+            objects,
+            dir,
+            tmp,
+            next: AtomicU64::new(0),
+            places: Mutex::default(),
+            stats: Default::default(),
+        })
     }
 
     /// Writes a commit, dirtree or dirmeta.
@@ -77,7 +93,8 @@ impl Staging {
         let checksum = Checksum::of(bytes);
         self.add(0, 1);
         let place = checksum.object_path(kind);
-        if !self.has(&place) && self.write(&place, 0o644, None, |file| file.write_all(bytes))? {
+        if let Some(name) = self.claim(&place)? {
+            self.write(name, &place, 0o644, None, |file| file.write_all(bytes))?;
             self.add(1, 1);
         }
         Ok(checksum)
@@ -99,12 +116,10 @@ impl Staging {
         let checksum = Checksum::from_bytes(hash.finalize().into());
         self.add(2, 1);
         let place = checksum.object_path(ObjectKind::File);
-        if self.has(&place) {
-            return Ok(checksum);
-        }
+        let Some(name) = self.claim(&place)? else { return Ok(checksum) };
         // What libostree gives: readable by its owner, and neither setuid, sticky nor open to all.
         let mode = attributes.mode & 0o775 | 0o400;
-        let written = self.write(&place, mode, Some(attributes), |file| {
+        self.write(name, &place, mode, Some(attributes), |file| {
             if size <= HELD {
                 return file.write_all(&buffer);
             }
@@ -114,10 +129,8 @@ impl Staging {
                 _ => Err(io::Error::other("the file changed while it was read")),
             }
         })?;
-        if written {
-            self.add(3, 1);
-            self.add(4, size);
-        }
+        self.add(3, 1);
+        self.add(4, size);
         Ok(checksum)
     }
 
@@ -128,12 +141,20 @@ impl Staging {
         self.add(2, 1);
         let place = checksum.object_path(ObjectKind::File);
         let bytes = format!("{target}\0");
-        if !self.has(&place)
-            && self.write(&place, 0o644, Some(attributes), |file| file.write_all(bytes.as_bytes()))?
-        {
+        if let Some(name) = self.claim(&place)? {
+            self.write(name, &place, 0o644, Some(attributes), |file| file.write_all(bytes.as_bytes()))?;
             self.add(3, 1);
         }
         Ok(checksum)
+    }
+
+    /// Flushes everything written and moves it to its place.
+    pub(super) fn publish(&self) -> Result<()> {
+        fs::sync_file_system(self.dir.path())?;
+        let places = std::mem::take(&mut *self.places()?);
+        places.par_iter().try_for_each(|(place, name)| {
+            self.rename(&name.to_string(), place).with_context(|| format!("moving object {place} into place"))
+        })
     }
 
     /// What was written so far.
@@ -156,16 +177,30 @@ impl Staging {
         rustix::fs::statat(&self.objects, place, AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
-    /// Writes an object and moves it to its place; false when another thread or process was first.
+    /// A name to write an object under, `None` when the repository has it or somebody writes it already.
+    fn claim(&self, place: &str) -> Result<Option<u64>> {
+        if self.has(place) {
+            return Ok(None);
+        }
+        Ok(match self.places()?.entry(place.to_owned()) {
+            Entry::Occupied(_) => None,
+            Entry::Vacant(entry) => Some(*entry.insert(self.next.fetch_add(1, Ordering::Relaxed))),
+        })
+    }
+
+    fn places(&self) -> Result<MutexGuard<'_, HashMap<String, u64>>> {
+        self.places.lock().ok().context("writing objects after another thread failed")
+    }
+
     fn write(
         &self,
+        name: u64,
         place: &str,
         mode: u32,
         attributes: Option<&Attributes>,
         fill: impl FnOnce(&mut File) -> io::Result<()>,
-    ) -> Result<bool> {
-        let name = self.next.fetch_add(1, Ordering::Relaxed).to_string();
-        let path = self.dir.path().join(&name);
+    ) -> Result<()> {
+        let path = self.dir.path().join(name.to_string());
         let make = || -> Result<()> {
             let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
             fill(&mut file)?;
@@ -177,37 +212,19 @@ impl Staging {
             file.set_permissions(Permissions::from_mode(mode))?;
             Ok(())
         };
-        make().with_context(|| format!("writing object {place} in {}", self.dir.path().display()))?;
-        self.publish(&name, place).with_context(|| format!("moving object {place} into place"))
+        make().with_context(|| format!("writing object {place} in {}", self.dir.path().display()))
     }
 
-    fn publish(&self, name: &str, place: &str) -> rustix::io::Result<bool> {
-        use rustix::io::Errno;
-        let renamed =
-            rustix::fs::renameat_with(&self.tmp, name, &self.objects, place, RenameFlags::NOREPLACE);
-        let placed = match renamed {
-            // Some file systems cannot refuse to replace: a hard link can.
-            Err(Errno::INVAL | Errno::NOSYS) => {
-                let linked = rustix::fs::linkat(&self.tmp, name, &self.objects, place, AtFlags::empty());
-                rustix::fs::unlinkat(&self.tmp, name, AtFlags::empty())?;
-                return linked.map(|()| true).or_else(|error| refused(error, || Ok(())));
-            }
+    /// Moves an object to its place, unless another process was first.
+    fn rename(&self, name: &str, place: &str) -> rustix::io::Result<()> {
+        let moved = rustix::fs::renameat_with(&self.tmp, name, &self.objects, place, RenameFlags::NOREPLACE);
+        match moved {
+            Err(Errno::EXIST) => Ok(()),
+            // Some file systems cannot refuse to replace; one whole object for its twin does no harm.
+            Err(Errno::INVAL | Errno::NOSYS) => rustix::fs::renameat(&self.tmp, name, &self.objects, place),
             other => other,
-        };
-        placed
-            .map(|()| true)
-            .or_else(|error| refused(error, || rustix::fs::unlinkat(&self.tmp, name, AtFlags::empty())))
+        }
     }
-}
-
-fn refused(
-    error: rustix::io::Errno,
-    clean: impl FnOnce() -> rustix::io::Result<()>,
-) -> rustix::io::Result<bool> {
-    if error != rustix::io::Errno::EXIST {
-        return Err(error);
-    }
-    clean().map(|()| false)
 }
 
 /// Hashes the rest of a stream and returns how long it was.
