@@ -47,7 +47,7 @@ fn tempdir(parent: Option<&str>) -> tempfile::TempDir {
     }
 }
 
-fn host(program: &str, args: &[&str]) -> String {
+pub(crate) fn host(program: &str, args: &[&str]) -> String {
     let output = Cmd::program(program).args(args).output();
     output.unwrap_or_else(|error| panic!("{program} {args:?}: {error:#}")).text()
 }

@@ -4,8 +4,12 @@
 
 mod bad_config;
 mod disk;
+mod fixture;
+mod hard;
 mod judge;
 mod layers;
 mod oci;
 mod ostree;
+mod reproducible;
 mod sample;
+mod whole;
