@@ -39,6 +39,8 @@ pub(super) struct Ext4<'a> {
     pub bytes_per_inode: u64,
     /// Features besides the usual ones.
     pub features: &'a [&'a str],
+    /// More arguments for mke2fs, divided by spaces.
+    pub(super) arguments: &'a str,
     /// No time in it is later; seconds since 1970.
     pub epoch: u64,
 }
@@ -54,7 +56,7 @@ impl Ext4<'_> {
         partition: &Partition,
         immutable: &[String],
     ) -> Result<()> {
-        let config = programs.scratch.join("mke2fs.conf");
+        let config = programs.scratch.join(format!("mke2fs-{}.conf", self.label));
         fs::write(&config, CONFIG)?;
         let epoch = self.epoch.to_string();
         let inside = programs
@@ -103,6 +105,7 @@ impl Ext4<'_> {
             option("-O", self.features.join(","));
         }
         option("-d", "/run/content".to_owned());
+        argv.extend(self.arguments.split_whitespace().map(str::to_owned));
         argv.extend(["/run/disk".to_owned(), format!("{}k", partition.size / 1024)]);
         argv
     }
