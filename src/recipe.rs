@@ -3,18 +3,23 @@
 //! [`Recipe::open`] reads the configuration; each method after it is one step of the flow and returns what
 //! the next one needs. No step knows argv, formats or the terminal.
 
+mod publish;
+mod source;
+
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
-use crate::disk::{DiskSize, Qcow2, Qcow2Image, RawDisk, RawDiskImage, Sector};
-use crate::failure::{Failure, Kind};
-use crate::host::{Cmd, environment, fs, tool};
-use crate::manifest::{self, LoadOptions, Loaded, Manifest, RepoKind};
+pub use publish::{Outcome, Publisher};
+
+use crate::disk::{DiskSize, Qcow2, RawDisk, Sector};
+use crate::host::{Cmd, environment, tool};
+use crate::manifest::{self, LoadOptions, Loaded, Manifest};
+use crate::oci::{Encapsulate, OciArchive};
 use crate::ostree::{CommitOptions, CommitTree, Metadata, OstreeCommit, PackageEntry, key};
 use crate::packages::{
-    Apt, Locked, Mirrors, PackageBackend, RemovedFiles, Repository, Request, Resolve, ResolvedPackages,
-    Snapshot, Wanted,
+    Locked, Mirrors, PackageBackend, RemovedFiles, Request, Resolve, ResolvedPackages, Snapshot, Wanted,
 };
 use crate::pipeline::{Artifact as _, Digest, Pipeline};
 use crate::rootfs::{Compose, Install, InstalledTree, LossPolicy, RootFs, TREE_EPOCH};
@@ -30,6 +35,8 @@ pub struct Options {
     pub losses: LossPolicy,
     /// Versions that lockfiles fix.
     pub locked: Vec<Locked>,
+    /// The variant of the configuration, if not the default.
+    pub variant: Option<String>,
 }
 
 /// A configuration ready to be built.
@@ -53,22 +60,48 @@ pub struct Planned {
     pub input_hash: Digest,
 }
 
-/// A commit and the tree it was made of.
-pub struct Composed {
-    /// The tree.
-    pub rootfs: RootFs,
-    /// The commit.
-    pub commit: OstreeCommit,
-    /// The time of the commit, in seconds since the epoch.
-    pub timestamp: u64,
+/// Which disk image to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiskKind {
+    /// A qcow2 image for a platform of platforms.yaml, as large as image.yaml says.
+    Cloud(&'static str),
+    /// A raw image to write on a disk, as small as it can be.
+    Metal(Sector),
+}
+
+impl DiskKind {
+    /// The kinds by the name that users and meta.json have for them.
+    pub const ALL: &[(&str, Self)] = &[
+        ("qemu", Self::Cloud("qemu")),
+        ("metal", Self::Metal(Sector::B512)),
+        ("metal4k", Self::Metal(Sector::B4096)),
+        ("openstack", Self::Cloud("openstack")),
+    ];
+
+    /// The kind of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, kind)| *kind)
+    }
+}
+
+/// A written disk image.
+#[derive(Debug, Clone)]
+pub struct DiskImage {
+    /// The file.
+    pub path: PathBuf,
+    /// Its name's ending: `qcow2`, `raw`.
+    pub extension: &'static str,
 }
 
 impl<'a> Recipe<'a> {
     /// Reads the configuration in `dir` and sets up its package manager; `downloads` outlives workdirs.
     pub fn open(pipeline: &'a Pipeline, dir: &Path, downloads: &Path, options: Options) -> Result<Self> {
-        let config = manifest::load(dir, &LoadOptions::new(environment::basearch()))?;
+        let load =
+            LoadOptions { variant: options.variant.clone(), ..LoadOptions::new(environment::basearch()) };
+        let config = manifest::load(dir, &load)?;
         config.warnings.iter().for_each(|warning| pipeline.report().warn(warning));
-        let backend = backend(pipeline, &config.manifest, downloads, &options.mirrors)?;
+        let backend = source::backend(pipeline, &config.manifest, downloads, &options.mirrors)?;
         Ok(Self { pipeline, options, config, backend })
     }
 
@@ -112,12 +145,12 @@ impl<'a> Recipe<'a> {
         Ok(Planned { packages, snapshot, installed, input_hash })
     }
 
-    /// Composes the tree under `version` and commits it.
-    pub fn compose(&self, planned: &Planned, version: &str) -> Result<Composed> {
+    /// Composes the tree under `version` and commits it; `timestamp` is the commit's time, in seconds since
+    /// the epoch.
+    pub fn compose(&self, planned: &Planned, version: &str, timestamp: u64) -> Result<OstreeCommit> {
         let rootfs = self.pipeline.run(&self.composition(&planned.installed, version.to_owned())?)?;
-        let timestamp = self.timestamp(&planned.snapshot);
         let manifest = self.manifest();
-        let commit = self.pipeline.run(&CommitTree {
+        self.pipeline.run(&CommitTree {
             tree: rootfs.tree.clone(),
             digest: rootfs.digest(),
             version: version.to_owned(),
@@ -129,22 +162,31 @@ impl<'a> Recipe<'a> {
                 timestamp,
                 metadata: self.metadata(planned, &rootfs, version),
             },
-        })?;
-        Ok(Composed { rootfs, commit, timestamp })
+        })
     }
 
-    /// Writes a raw disk of a commit for a platform.
-    pub fn raw_disk(
-        &self,
-        composed: &Composed,
-        platform: &str,
-        sector: Sector,
-        size: DiskSize,
-    ) -> Result<RawDiskImage> {
+    /// Wraps a commit as an OCI image.
+    pub fn oci(&self, commit: &OstreeCommit, labels: BTreeMap<String, String>) -> Result<OciArchive> {
         let manifest = self.manifest();
-        self.pipeline.run(&RawDisk {
-            commit: composed.commit.clone(),
-            tools: Some(composed.rootfs.tree.clone()),
+        self.pipeline.run(&Encapsulate {
+            commit: commit.clone(),
+            architecture: manifest.basearch.clone(),
+            labels,
+            copy_keys: manifest.commit_metadata.keys().cloned().collect(),
+            cmd: manifest.container_cmd.clone(),
+        })
+    }
+
+    /// Writes a disk image of a commit.
+    pub fn disk(&self, commit: &OstreeCommit, timestamp: u64, kind: DiskKind) -> Result<DiskImage> {
+        let manifest = self.manifest();
+        let (platform, sector, size) = match kind {
+            DiskKind::Cloud(platform) => (platform, Sector::B512, DiskSize::Gib(manifest.image.size)),
+            DiskKind::Metal(sector) => ("metal", sector, DiskSize::Fit),
+        };
+        let disk = self.pipeline.run(&RawDisk {
+            commit: commit.clone(),
+            tools: None,
             name: manifest.name.clone(),
             basearch: manifest.basearch.clone(),
             image: manifest.image.clone(),
@@ -152,15 +194,31 @@ impl<'a> Recipe<'a> {
             platform: platform.to_owned(),
             sector,
             size,
-            epoch: composed.timestamp,
-        })
+            epoch: timestamp,
+        })?;
+        match kind {
+            DiskKind::Metal(_) => Ok(DiskImage { path: disk.path, extension: "raw" }),
+            DiskKind::Cloud(_) => {
+                let image = self.pipeline.run(&Qcow2 { disk })?;
+                Ok(DiskImage { path: image.path, extension: "qcow2" })
+            }
+        }
     }
 
-    /// Writes a qcow2 image of a commit for a platform, as large as image.yaml says.
-    pub fn qcow2(&self, composed: &Composed, platform: &str) -> Result<Qcow2Image> {
-        let size = DiskSize::Gib(self.manifest().image.size);
-        let disk = self.raw_disk(composed, platform, Sector::B512, size)?;
-        self.pipeline.run(&Qcow2 { disk })
+    /// Identifies what besides the commit shapes disk images.
+    #[must_use]
+    pub fn image_config(&self) -> Digest {
+        let manifest = self.manifest();
+        Digest::of(serde_json::json!([manifest.image, manifest.platforms]).to_string())
+    }
+
+    /// The commit's time: `SOURCE_DATE_EPOCH`, else the later of the configuration's last commit and the
+    /// repositories' newest index. None of them depends on when somebody builds.
+    #[must_use]
+    pub fn timestamp(&self, snapshot: &Snapshot) -> u64 {
+        environment::source_date_epoch().unwrap_or_else(|| {
+            config_commit(&self.manifest().dir).map_or(0, |(_, time)| time).max(snapshot.date)
+        })
     }
 
     fn request(&self) -> Request {
@@ -225,14 +283,6 @@ impl<'a> Recipe<'a> {
         }
         metadata
     }
-
-    /// The commit's time: `SOURCE_DATE_EPOCH`, else the later of the configuration's last commit and the
-    /// repositories' newest index. None of them depends on when somebody builds.
-    fn timestamp(&self, snapshot: &Snapshot) -> u64 {
-        environment::source_date_epoch().unwrap_or_else(|| {
-            config_commit(&self.manifest().dir).map_or(0, |(_, time)| time).max(snapshot.date)
-        })
-    }
 }
 
 /// The last git commit of a configuration directory and its time, if it is under git's care.
@@ -251,59 +301,4 @@ pub fn config_commit(dir: &Path) -> Option<(String, u64)> {
 
 fn tree_epoch() -> u64 {
     environment::source_date_epoch().unwrap_or(TREE_EPOCH)
-}
-
-fn backend(
-    pipeline: &Pipeline,
-    manifest: &Manifest,
-    downloads: &Path,
-    mirrors: &Mirrors,
-) -> Result<Box<dyn PackageBackend>> {
-    match manifest.repo_kind {
-        Some(RepoKind::Deb) => {}
-        Some(RepoKind::Rpm) => {
-            return Err(Failure::new(
-                Kind::Config,
-                "this configuration's repositories are RPM (*.repo), which this nosa cannot install yet",
-                "use a configuration with deb822 *.sources files",
-            )
-            .into());
-        }
-        None => {
-            return Err(Failure::new(
-                Kind::Config,
-                format!("{}: no repository is defined", manifest.dir.display()),
-                "add a deb822 *.sources file beside manifest.yaml",
-            )
-            .into());
-        }
-    }
-    let only = |id: &str| {
-        manifest.repo_packages.iter().any(|packages| packages.repo == id)
-            && !manifest.repos.iter().any(|repo| repo == id)
-    };
-    let mut repositories = Vec::new();
-    for file in &manifest.repo_files {
-        for id in &file.ids {
-            if manifest.repos.contains(id) || manifest.lockfile_repos.contains(id) || only(id) {
-                let text = fs::read_to_string(&file.path)?;
-                repositories.push(Repository::new(id, &file.path, text, only(id))?);
-            }
-        }
-    }
-    let repo_packages = manifest
-        .repo_packages
-        .iter()
-        .map(|packages| (packages.repo.clone(), packages.packages.clone()))
-        .collect();
-    let apt = Apt::new(
-        &pipeline.cache().shared("apt").context("preparing apt's state")?,
-        downloads,
-        &pipeline.log("apt"),
-        &manifest.basearch,
-        repositories,
-        repo_packages,
-        Mirrors::of_host(mirrors.clone()),
-    )?;
-    Ok(Box::new(apt))
 }

@@ -198,7 +198,8 @@ impl Staging<'_> {
         let value = meta.to_json()?;
         check("meta.json", &value)?;
         json::write(&self.dir.join("meta.json"), &value)?;
-        fs::sync_file_system(&self.dir)?;
+        // Each file by itself: flushing the whole disk would wait for the cache's gigabytes as well.
+        fs::sync_files(&self.dir)?;
         // From here on an interruption is for `recover` to put right.
         self.abandoned = false;
         after(Step::Written)?;

@@ -2,17 +2,19 @@
 
 use anyhow::Result;
 
-use super::Context;
-use crate::packages::Mirrors;
-use crate::recipe::{Options, Recipe};
+use super::{Context, render};
+use crate::builds::Workdir;
+use crate::packages::{LockFiles, Mirrors};
+use crate::pipeline::Pipeline;
+use crate::recipe::{Options, Outcome, Publisher, Recipe};
 use crate::rootfs::LossPolicy;
 
-/// What build and fetch have in common.
-#[derive(Debug, clap::Args)]
+/// What commands that resolve packages have in common.
+#[derive(Debug, Clone, Default, clap::Args)]
 pub(super) struct Shared {
     /// Refuse packages that the lockfile does not have.
     #[arg(long)]
-    strict: bool,
+    pub(super) strict: bool,
     /// The Debian archive's mirror (default: the one this host's apt uses).
     #[arg(long, value_name = "URL", env = "NOSA_DEBIAN_MIRROR")]
     debian_mirror: Option<String>,
@@ -22,44 +24,79 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn options(&self) -> Result<Options> {
+    /// What the user said, with the configuration's lockfiles if `locked`.
+    pub(super) fn options(&self, workdir: &Workdir, locked: bool) -> Result<Options> {
+        let config = workdir.config_dir();
+        let basearch = crate::host::environment::basearch();
+        let locked = if locked { LockFiles::load(&config, basearch)?.lock.locked() } else { Vec::new() };
         Ok(Options {
             strict: self.strict,
             mirrors: Mirrors {
                 debian: self.debian_mirror.clone(),
                 security: self.debian_security_mirror.clone(),
             },
+            locked,
+            variant: workdir.variant()?,
             ..Options::default()
         })
     }
 }
 
-/// Build the operating system: packages to OSTree commit, OCI image and qcow2
+/// Build the operating system: OSTree commit, OCI image and disk image, unless nothing changed
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
+    /// What to build besides commit and OCI image: qemu, metal, metal4k, openstack; `ostree` for nothing.
+    #[arg(value_parser = ["ostree", "qemu", "metal", "metal4k", "openstack"], default_value = "qemu")]
+    targets: Vec<String>,
     #[command(flatten)]
     shared: Shared,
-    /// Fail when a package has files in /var, which would be missing from the image.
+    /// Fail when files in /var would be missing from the image.
     #[arg(long)]
     strict_var: bool,
     /// The build's version (default: from automatic-version-prefix).
     #[arg(long)]
     version: Option<String>,
-    /// Run every stage, whatever the cache has.
+    /// Run every stage and make a build, whatever the cache has.
     #[arg(long, short)]
     force: bool,
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<()> {
-    let pipeline = context.pipeline()?.force(args.force);
-    let mut options = args.shared.options()?;
+    let (workdir, lock, pipeline) = context.lock("build")?;
+    let pipeline = pipeline.force(args.force);
+    let mut options = args.shared.options(&workdir, true)?;
     options.losses = if args.strict_var { LossPolicy::Refuse } else { LossPolicy::Warn };
-    let config = context.workdir.join("src/config");
-    let recipe = Recipe::open(&pipeline, &config, &context.downloads()?, options)?;
-    let planned = recipe.plan()?;
-    let version = args.version.clone().unwrap_or_else(|| "13.20261123.0".into());
-    let composed = recipe.compose(&planned, &version)?;
-    let image = recipe.qcow2(&composed, "qemu")?;
-    context.report.note(format!("{} {}", composed.commit.commit, image.path.display()));
+    let recipe = Recipe::open(&pipeline, &workdir.config_dir(), &context.downloads()?, options)?;
+    let publisher = Publisher::new(&recipe, &workdir, &lock)?;
+    let kinds = super::buildextend::kinds(&args.targets);
+    match publisher.build(args.version.as_deref(), &kinds, args.force)? {
+        Outcome::Unchanged(build) => {
+            context.report.note(format!("no changes since build {}", build.id()));
+            tell(context, &build.meta_json()?, &pipeline)
+        }
+        Outcome::Built(build) => {
+            context.report.note(format!("built {} in {}", build.id(), build.dir().display()));
+            tell(context, &build.meta_json()?, &pipeline)
+        }
+    }
+}
+
+/// Prints what was built: as JSON the build's meta.json, else its artifacts and how long each stage took.
+fn tell(context: &Context, meta: &serde_json::Value, pipeline: &Pipeline) -> Result<()> {
+    if context.json {
+        render::print_json(meta);
+        return Ok(());
+    }
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let mut rows = vec![vec!["commit".to_owned(), String::new(), text(&meta["ostree-commit"])]];
+    for (name, image) in meta["images"].as_object().into_iter().flatten() {
+        let size = render::bytes(image["size"].as_u64().unwrap_or(0));
+        rows.push(vec![name.clone(), size, text(&image["path"])]);
+    }
+    render::print_table(&rows);
+    let ran = pipeline.runs().into_iter().filter(|run| run.reason.is_some());
+    let rows: Vec<Vec<String>> =
+        ran.map(|run| vec![run.stage.to_owned(), render::seconds(run.took)]).collect();
+    render::print_table(&rows);
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
+use crate::builds::{BuildLock, Workdir};
 use crate::failure::{Failure, Kind};
 use crate::host::environment;
 use crate::pipeline::{Cache, Pipeline, Reporter};
@@ -19,10 +20,18 @@ pub struct Context {
 }
 
 impl Context {
-    /// The pipeline over the workdir's cache.
-    pub fn pipeline(&self) -> Result<Pipeline> {
-        let cache = Cache::open(&self.workdir.join("cache"))?;
-        Pipeline::new(cache, &self.workdir.join("tmp"), self.report.clone())
+    /// The working directory.
+    pub fn open(&self) -> Result<Workdir> {
+        Workdir::open(&self.workdir)
+    }
+
+    /// The working directory, locked for the command `name`, and the pipeline over its cache.
+    pub fn lock(&self, name: &str) -> Result<(Workdir, BuildLock, Pipeline)> {
+        let workdir = self.open()?;
+        let lock = workdir.lock(&format!("nosa {name}"))?;
+        let cache = Cache::open(&workdir.cache_dir())?;
+        let pipeline = Pipeline::new(cache, &workdir.tmp_dir(), self.report.clone())?;
+        Ok((workdir, lock, pipeline))
     }
 
     /// The directory for downloads, shared by all workdirs: `NOSA_CACHE`, else the user's cache directory.
@@ -31,11 +40,8 @@ impl Context {
             .map(PathBuf::from)
             .or_else(|| environment::user_cache_dir().map(|dir| dir.join("nosa")))
             .ok_or_else(|| {
-                Failure::new(
-                    Kind::Usage,
-                    "there is no place for downloads: neither HOME nor NOSA_CACHE is set",
-                    "set NOSA_CACHE=DIR",
-                )
+                let cause = "there is no place for downloads: neither HOME nor NOSA_CACHE is set";
+                Failure::new(Kind::Usage, cause, "set NOSA_CACHE=DIR")
             })?;
         crate::host::fs::create_dir_all(&dir)?;
         Ok(dir)

@@ -1,24 +1,37 @@
-//! `nosa fetch`: ask the repositories, download packages, write lockfiles.
+//! `nosa fetch`: asks the repositories, downloads packages, writes the lockfile.
 
 use anyhow::Result;
 
-use super::Context;
+use super::{Context, render};
+use crate::host::environment;
+use crate::packages::Lock;
 use crate::recipe::Recipe;
 
-/// Ask the repositories what they offer and download the packages
+/// Ask the repositories what they offer now, and download the packages
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
     shared: super::build::Shared,
+    /// Write what was resolved to manifest-lock.ARCH.json beside the manifest, whatever it says now.
+    #[arg(long, conflicts_with = "strict")]
+    update_lockfile: bool,
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<()> {
-    let pipeline = context.pipeline()?;
-    let config = context.workdir.join("src/config");
-    let recipe = Recipe::open(&pipeline, &config, &context.downloads()?, args.shared.options()?)?;
+    let (workdir, _lock, pipeline) = context.lock("fetch")?;
+    let options = args.shared.options(&workdir, !args.update_lockfile)?;
+    let recipe = Recipe::open(&pipeline, &workdir.config_dir(), &context.downloads()?, options)?;
     recipe.refresh()?;
-    let (packages, _) = recipe.resolve()?;
+    let (packages, snapshot) = recipe.resolve()?;
     recipe.download(&packages)?;
+    if args.update_lockfile {
+        let path = workdir.config_dir().join(format!("manifest-lock.{}.json", environment::basearch()));
+        Lock::of(&packages.packages, snapshot.date)?.write(&path)?;
+        context.report.note(format!("wrote {}", path.display()));
+    }
     context.report.note(format!("{} packages are here", packages.packages.len()));
+    if context.json {
+        render::print_json(&packages.packages);
+    }
     Ok(())
 }

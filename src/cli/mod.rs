@@ -1,10 +1,13 @@
 //! The command line: one file a command. It does not know how any artifact is made.
 
 mod build;
+mod buildextend;
 mod clean;
 mod context;
 mod doctor;
 mod fetch;
+mod init;
+mod list;
 pub mod render;
 
 use std::process::ExitCode;
@@ -41,8 +44,11 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Init(init::Args),
     Fetch(fetch::Args),
     Build(build::Args),
+    Buildextend(buildextend::Args),
+    List(list::Args),
     Clean(clean::Args),
     Doctor(doctor::Args),
 }
@@ -50,7 +56,7 @@ enum Command {
 impl Command {
     /// Whether the command handles trees, whose files have owners of their own.
     const fn handles_trees(&self) -> bool {
-        matches!(self, Self::Build(_) | Self::Clean(_))
+        matches!(self, Self::Build(_) | Self::Buildextend(_) | Self::Clean(_))
     }
 }
 
@@ -95,8 +101,11 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
     let workdir = std::path::absolute(&cli.workdir).context("finding the working directory")?;
     let context = Context { workdir, report, json: cli.json };
     match cli.command {
+        Command::Init(args) => init::run(&args, &context)?,
         Command::Fetch(args) => fetch::run(&args, &context)?,
         Command::Build(args) => build::run(&args, &context)?,
+        Command::Buildextend(args) => buildextend::run(&args, &context)?,
+        Command::List(args) => list::run(&args, &context)?,
         Command::Clean(args) => clean::run(&args, &context)?,
         Command::Doctor(args) => doctor::run(&args, &context)?,
     }

@@ -75,7 +75,7 @@ struct Builder<'t> {
 
 impl Builder<'_> {
     fn position(&self, mark: Marker) -> Position {
-        Position { file: self.file.clone(), line: mark.line(), column: mark.col() + 1 }
+        Position { file: self.file.clone(), line: mark.line().max(1), column: mark.col() + 1 }
     }
 
     fn event(&mut self, event: Event<'_>, mark: Marker) -> Result<(), Failure> {
@@ -154,9 +154,9 @@ impl Builder<'_> {
     }
 
     fn key(&mut self, text: String, position: Position) -> Result<(), Failure> {
-        let before = self.lines.get(position.line - 1).map_or("", |line| *line);
-        if before.chars().take(position.column - 1).all(char::is_whitespace)
-            && let Some(tab) = before.chars().take(position.column - 1).position(|c| c == '\t')
+        let before = self.lines.get(position.line.saturating_sub(1)).map_or("", |line| *line);
+        if before.chars().take(position.column.saturating_sub(1)).all(char::is_whitespace)
+            && let Some(tab) = before.chars().take(position.column.saturating_sub(1)).position(|c| c == '\t')
         {
             return Err(tabs(&Position { column: tab + 1, ..position }));
         }
@@ -349,5 +349,37 @@ mod tests {
         }
         assert!(cause(&bomb).contains("too many values"));
         assert!(cause(&"[".repeat(100)).contains("nested deeper than 64 levels"));
+    }
+
+    /// Damages a document in many ways: each gives a tree or a failure with a place, and gives it soon.
+    #[test]
+    fn damaged_documents_fail_in_order() {
+        const TEXT: &str = "a: &x [1, 'b c', \"d\\n\"]\nb:\n  - {c: *x, ? d : e}\n  - |\n    script\n\n    more\n  - >-\n    \
+                            folded\n# end\nf: !!str 3\n";
+        const MARKS: &[char] =
+            &['\t', '\n', ' ', ':', '-', '{', ']', '&', '*', '!', '|', '"', '\'', '#', '%', '\u{0}', 'é'];
+        let text: Vec<char> = TEXT.chars().collect();
+        let mut failures = 0;
+        for at in 0..text.len() {
+            for (index, mark) in MARKS.iter().copied().enumerate() {
+                let mut damaged = text.clone();
+                match index % 3 {
+                    0 => damaged.insert(at, mark),
+                    1 => damaged[at] = mark,
+                    _ => drop(damaged.splice(at..text.len().min(at + index), [mark])),
+                }
+                let damaged: String = damaged.into_iter().collect();
+                for name in ["a.yaml", "a.json"] {
+                    if let Err(failure) = parse(name, &damaged) {
+                        failures += 1;
+                        let mut parts = failure.cause.split(':').skip(1);
+                        let number = |part: Option<&str>| part.and_then(|part| part.parse::<usize>().ok());
+                        let place = (number(parts.next()), number(parts.next()));
+                        assert!(matches!(place, (Some(1..), Some(1..))), "{damaged:?}: {}", failure.cause);
+                    }
+                }
+            }
+        }
+        assert!(failures > 1000);
     }
 }

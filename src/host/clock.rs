@@ -51,6 +51,34 @@ impl Utc {
         Self { year, month, day, hour: rest / 3_600, minute: rest / 60 % 60, second: rest % 60 }
     }
 
+    /// Seconds since the epoch; 0 for earlier times.
+    #[must_use]
+    pub fn to_epoch(&self) -> u64 {
+        let (year, month) = (self.year - i64::from(self.month <= 2), i64::from(self.month));
+        let era = year.div_euclid(400);
+        let year_of_era = year.rem_euclid(400);
+        let month_from_march = if month > 2 { month - 3 } else { month + 9 };
+        let day_of_year = (153 * month_from_march + 2) / 5 + i64::from(self.day) - 1;
+        let days =
+            era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468;
+        let time = i64::from(self.hour) * 3_600 + i64::from(self.minute) * 60 + i64::from(self.second);
+        u64::try_from(days * 86_400 + time).unwrap_or(0)
+    }
+
+    /// Reads `2026-11-23T02:03:04Z`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
+        let numbers = |text: &str, by: char| -> Option<Vec<u32>> {
+            text.split(by).map(|part| part.parse().ok()).collect()
+        };
+        let (date, time) = (numbers(date, '-')?, numbers(time, ':')?);
+        let (&[year, month, day], &[hour, minute, second]) = (date.as_slice(), time.as_slice()) else {
+            return None;
+        };
+        Some(Self { year: year.into(), month, day, hour, minute, second })
+    }
+
     /// `2026-11-23T02:03:04Z`.
     #[must_use]
     pub fn rfc3339(&self) -> String {
@@ -68,5 +96,10 @@ mod tests {
         assert_eq!(Utc::from_epoch(0).rfc3339(), "1970-01-01T00:00:00Z");
         assert_eq!(Utc::from_epoch(951_782_400).rfc3339(), "2000-02-29T00:00:00Z");
         assert_eq!(Utc::from_epoch(1_795_399_384).rfc3339(), "2026-11-23T02:03:04Z");
+        for seconds in [0, 951_782_400, 1_795_399_384, 4_107_542_399] {
+            let text = Utc::from_epoch(seconds).rfc3339();
+            assert_eq!(Utc::parse(&text).map(|time| time.to_epoch()), Some(seconds));
+        }
+        assert_eq!(Utc::parse("yesterday"), None);
     }
 }

@@ -48,7 +48,7 @@ impl Output {
 /// A running program that dies with this guard.
 #[derive(Debug)]
 pub struct Child {
-    inner: std::process::Child,
+    pub(super) inner: std::process::Child,
     command: String,
 }
 
@@ -212,7 +212,7 @@ impl Cmd {
         command.spawn().with_context(|| format!("starting {self}"))
     }
 
-    fn command(&self) -> Command {
+    pub(super) fn command(&self) -> Command {
         #[expect(clippy::disallowed_methods, reason = "the one place that starts programs")]
         let mut command = Command::new(&self.program);
         if !self.inherit_environment {
@@ -233,7 +233,7 @@ impl Cmd {
         command
     }
 
-    fn start(&self, command: &mut Command) -> Result<Child> {
+    pub(super) fn start(&self, command: &mut Command) -> Result<Child> {
         let mut inner = command.spawn().with_context(|| format!("starting {}", self.program.display()))?;
         if let (Some(bytes), Some(mut pipe)) = (self.stdin.clone(), inner.stdin.take()) {
             // A program may end without reading all of it; its exit code tells whether that was wrong.

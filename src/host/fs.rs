@@ -173,6 +173,16 @@ pub fn sync_dir(path: &Path) -> Result<()> {
         .with_context(|| format!("flushing directory {}", path.display()))
 }
 
+/// Flushes the files of a directory, and the directory, to disk.
+pub fn sync_files(dir: &Path) -> Result<()> {
+    for path in read_dir_sorted(dir)? {
+        if path.is_file() {
+            open(&path)?.sync_all().with_context(|| format!("flushing {}", path.display()))?;
+        }
+    }
+    sync_dir(dir)
+}
+
 /// Flushes the whole file system that holds `path`: one call where thousands of files were written.
 pub fn sync_file_system(path: &Path) -> Result<()> {
     let dir = open(path)?;

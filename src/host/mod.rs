@@ -5,17 +5,19 @@ pub mod clock;
 mod command;
 pub mod environment;
 pub mod fs;
+mod limited;
 mod lock;
 mod outcome;
 mod tools;
 
 pub use command::{Child, Cmd, Output};
+pub use limited::{Ending, Finished};
 pub use lock::{FileLock, LockHeld};
 pub use outcome::CommandError;
 pub use tools::{Installed, TOOLS, Tool, ToolError, doctor, require};
 /// The rows of the tool table.
 pub mod tool {
     pub use super::tools::{
-        APT_GET, BWRAP, GIT, NEWGIDMAP, NEWUIDMAP, QEMU_IMG, QEMU_X86_64, SSH, SSH_KEYGEN,
+        APT_GET, BWRAP, DEBUGFS, GIT, NEWGIDMAP, NEWUIDMAP, QEMU_IMG, QEMU_X86_64, SSH, SSH_KEYGEN,
     };
 }

@@ -71,6 +71,14 @@ pub const QEMU_X86_64: Tool = Tool {
     package: "qemu-system-x86",
     purpose: "booting images (Debian 12: from bookworm-backports)",
 };
+/// debugfs edits boot entries inside a disk image that is never mounted.
+pub const DEBUGFS: Tool = Tool {
+    name: "debugfs",
+    least: &[],
+    version_args: &[],
+    package: "e2fsprogs",
+    purpose: "booting an image with other kernel arguments",
+};
 /// OpenSSH's client talks to booted machines.
 pub const SSH: Tool = Tool {
     name: "ssh",
@@ -98,7 +106,7 @@ pub const GIT: Tool = Tool {
 
 /// The whole table.
 pub const TOOLS: &[&Tool] =
-    &[&APT_GET, &BWRAP, &NEWUIDMAP, &NEWGIDMAP, &QEMU_IMG, &QEMU_X86_64, &SSH, &SSH_KEYGEN, &GIT];
+    &[&APT_GET, &BWRAP, &NEWUIDMAP, &NEWGIDMAP, &QEMU_IMG, &QEMU_X86_64, &DEBUGFS, &SSH, &SSH_KEYGEN, &GIT];
 
 /// What was found of a tool.
 #[derive(Debug, Clone, PartialEq, Eq)]

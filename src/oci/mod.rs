@@ -10,8 +10,10 @@ mod export;
 mod image;
 mod layer;
 mod plan;
+mod stage;
 mod tarball;
 
 pub use artifact::OciArchive;
 pub use export::{Compression, ExportOptions, Exported, export};
 pub use plan::{LayerPlan, PlannedLayer};
+pub use stage::Encapsulate;

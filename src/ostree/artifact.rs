@@ -60,6 +60,19 @@ impl OstreeCommit {
         Ok(artifact)
     }
 
+    /// A commit that is in the cache's repository already, e.g. one of an earlier build.
+    #[must_use]
+    pub fn in_repo(commit: Checksum, content: Checksum, branch: &str, version: &str) -> Self {
+        Self {
+            commit,
+            content,
+            branch: branch.to_owned(),
+            version: version.to_owned(),
+            repo: super::stage::REPO.to_owned(),
+            stats: Stats::default(),
+        }
+    }
+
     /// Opens the repository that holds the commit.
     pub fn open_repo(&self, cache: &Cache) -> Result<Repo> {
         Repo::open(&cache.shared(&self.repo)?)

@@ -72,7 +72,7 @@ pub struct InstallRequest<'a> {
 }
 
 /// A package manager.
-pub trait PackageBackend {
+pub trait PackageBackend: Sync {
     /// Its name, for people: `apt`, `dnf`.
     fn name(&self) -> &'static str;
 

@@ -5,10 +5,12 @@
 mod apt;
 mod backend;
 pub mod deb;
+mod lock;
 mod model;
 mod resolve;
 
 pub use apt::{Apt, Mirrors, Repository};
 pub use backend::{InstallRequest, PackageBackend, RemovedFiles, Request, Snapshot, Wanted};
+pub use lock::{Lock, LockEntry, LockFiles};
 pub use model::{Evr, Locked, Package};
 pub use resolve::{Resolve, ResolvedPackages};

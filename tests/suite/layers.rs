@@ -19,7 +19,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("disk", &["failure", "host", "manifest", "ostree", "pipeline", "sandbox"]),
     ("live", &["failure", "host", "manifest", "ostree", "disk", "pipeline", "sandbox"]),
     ("vm", &["failure", "host"]),
-    ("kola", &["document", "failure", "host", "vm"]),
+    ("kola", &["document", "failure", "host", "pipeline", "vm"]),
     ("builds", &["failure", "host"]),
     ("recipe", &["*"]),
     ("cli", &["*"]),

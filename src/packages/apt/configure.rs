@@ -21,6 +21,10 @@ use crate::sandbox::Sandbox;
 /// Runs inside the tree, by its own shell. Arguments: the packages that have a preinst, first to last.
 const CONFIGURE: &str = include_str!("configure.sh");
 
+/// Programs that packages' scripts run to make an initramfs: nosa makes the one that counts, later and by
+/// itself, so that these do nothing meanwhile.
+const INITRAMFS_MAKERS: &[&str] = &["usr/bin/dracut", "usr/sbin/update-initramfs"];
+
 /// Unpacks and configures the packages of a request.
 pub(super) fn install(request: &InstallRequest, arch: &str) -> Result<()> {
     let packages = unpack(request)?;
@@ -93,6 +97,12 @@ fn configure(request: &InstallRequest, packages: &[Scripts]) -> Result<()> {
         .env("DEBIAN_FRONTEND", "noninteractive")
         .env("DEBCONF_NONINTERACTIVE_SEEN", "true")
         .env("DPKG_MAINTSCRIPT_NAME", "preinst");
+    let nothing = scratch.join("nothing");
+    fs::write(&nothing, "#!/bin/sh\nexit 0\n")?;
+    std::fs::set_permissions(&nothing, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .with_context(|| format!("making {} executable", nothing.display()))?;
+    let makers = INITRAMFS_MAKERS.iter().filter(|path| request.tree.join(path).is_file());
+    let sandbox = makers.fold(sandbox, |sandbox, path| sandbox.bind_ro(&nothing, &format!("/{path}")));
     let progress = request.report.progress("configuring packages", packages.len() as u64, Unit::Items);
     let result = sandbox
         .command("/bin/sh")

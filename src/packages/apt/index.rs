@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::config::Repository;
 use crate::failure::{Failure, Kind};
+use crate::host::clock::Utc;
 use crate::host::fs;
 use crate::packages::backend::{Request, Snapshot};
 use crate::packages::deb::{Paragraph, paragraphs, parse_evr};
@@ -234,19 +235,12 @@ pub(super) fn snapshot(lists: &Path) -> Result<Snapshot> {
 fn parse_date(text: &str) -> Option<u64> {
     const MONTHS: &str = "JanFebMarAprMayJunJulAugSepOctNovDec";
     let mut words = text.split_whitespace().skip(1);
-    let day: i64 = words.next()?.parse().ok()?;
-    let month = MONTHS.find(words.next()?)? as i64 / 3 + 1;
-    let year: i64 = words.next()?.parse().ok()?;
-    let time: Vec<i64> = words.next()?.split(':').map_while(|part| part.parse().ok()).collect();
+    let day = words.next()?.parse().ok()?;
+    let month = MONTHS.find(words.next()?)? as u32 / 3 + 1;
+    let year = words.next()?.parse().ok()?;
+    let time: Vec<u32> = words.next()?.split(':').map_while(|part| part.parse().ok()).collect();
     let &[hour, minute, second] = time.as_slice() else { return None };
-    // Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms": days_from_civil.
-    let shifted = if month <= 2 { year - 1 } else { year };
-    let era = shifted.div_euclid(400);
-    let year_of_era = shifted.rem_euclid(400);
-    let day_of_year = (153 * (if month > 2 { month - 3 } else { month + 9 }) + 2) / 5 + day - 1;
-    let days =
-        era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468;
-    u64::try_from(days * 86_400 + hour * 3_600 + minute * 60 + second).ok()
+    Some(Utc { year, month, day, hour, minute, second }.to_epoch())
 }
 
 /// The Levenshtein distance.

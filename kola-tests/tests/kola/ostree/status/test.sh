@@ -23,7 +23,7 @@ case "${AUTOPKGTEST_REBOOT_MARK:-}" in
             "$(ostree show --print-metadata-key=version "$commit" | tr -d "'")"
 
         # Content and checksums of everything that is deployed.
-        ostree fsck --quiet
+        ostree fsck --quiet | tail -n 1
         ok "ostree fsck"
 
         for path in /usr /usr/bin /usr/lib; do

@@ -13,6 +13,8 @@ depends() {
 install() {
     inst_multiple ip modprobe rm sed systemctl tr
     inst_simple "$moddir/90-nestos.network" /usr/lib/systemd/network/90-nestos.network
+    inst_simple "$moddir/networkd.conf" \
+        /etc/systemd/system/systemd-networkd.service.d/nestos.conf
     inst_simple "$moddir/coreos-enable-network" /usr/sbin/coreos-enable-network
     inst_simple "$moddir/coreos-enable-network.service" \
         "$systemdsystemunitdir/coreos-enable-network.service"

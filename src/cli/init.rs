@@ -1,0 +1,74 @@
+//! `nosa init`: makes a working directory.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use super::Context;
+use crate::builds::{ConfigSource, EmbeddedFile, Workdir};
+use crate::embedded;
+use crate::failure::{Failure, Kind};
+use crate::host::{Cmd, tool};
+
+/// Make a working directory: with a variant that ships with nosa, or a configuration of yours
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// A configuration: a directory (it is linked to) or a git repository's address (it is cloned).
+    config: Option<String>,
+    /// A variant: of the configuration, or else the name of one that ships with nosa.
+    #[arg(long, short = 'V')]
+    variant: Option<String>,
+    /// The branch to clone.
+    #[arg(long, short)]
+    branch: Option<String>,
+    /// Use a directory that is not empty.
+    #[arg(long)]
+    force: bool,
+}
+
+/// The variant that is taken when nothing is said.
+const DEFAULT: &str = "debian-container";
+
+pub(super) fn run(args: &Args, context: &Context) -> Result<()> {
+    let root = &context.workdir;
+    match &args.config {
+        None => {
+            let name = args.variant.as_deref().unwrap_or(DEFAULT);
+            let dir = format!("variants/{name}");
+            let files: Vec<EmbeddedFile<'_>> = embedded::files_below(&dir)
+                .map(|(path, mode, bytes)| EmbeddedFile { path, mode, bytes })
+                .collect();
+            if files.is_empty() {
+                let known = embedded::variants().join(", ");
+                let cause = format!("nosa has no variant {name}; it has {known}");
+                return Err(
+                    Failure::new(Kind::Usage, cause, "choose one of these, or give a configuration").into()
+                );
+            }
+            Workdir::init(root, args.force, None, ConfigSource::Embedded(&files))?;
+        }
+        Some(config) if Path::new(config).is_dir() => {
+            Workdir::init(root, args.force, args.variant.as_deref(), ConfigSource::Link(Path::new(config)))?;
+        }
+        Some(config) => {
+            let mut clone = |target: &Path| -> Result<()> { clone(config, args.branch.as_deref(), target) };
+            Workdir::init(root, args.force, args.variant.as_deref(), ConfigSource::Make(&mut clone))?;
+        }
+    }
+    let place: PathBuf = root.join("src/config");
+    context.report.note(format!("{} is ready; its configuration is {}", root.display(), place.display()));
+    context.report.note("next: nosa build");
+    Ok(())
+}
+
+fn clone(address: &str, branch: Option<&str>, target: &Path) -> Result<()> {
+    let mut git = Cmd::new(&tool::GIT).args(["clone", "--recurse-submodules", "--quiet"]);
+    if let Some(branch) = branch {
+        git = git.args(["--branch", branch]);
+    }
+    git.args(["--", address]).arg(target).run().map_err(|error| {
+        let cause =
+            format!("{address} is neither a directory nor a git repository that can be cloned: {error:#}");
+        Failure::new(Kind::Usage, cause, "check the address").into()
+    })
+}

@@ -1,0 +1,84 @@
+//! The stage that wraps a commit as an image.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result};
+
+use super::artifact::OciArchive;
+use super::export::{Compression, ExportOptions, export};
+use super::plan::LayerPlan;
+use crate::host::{Tool, fs};
+use crate::ostree::{Content, NodeObject, OstreeCommit, Repo};
+use crate::pipeline::{Artifact as _, KeyHasher, Stage, Unit, Workspace};
+
+/// Wraps a commit as an `oci-archive`.
+pub struct Encapsulate {
+    /// The commit.
+    pub commit: OstreeCommit,
+    /// The base architecture.
+    pub architecture: String,
+    /// Labels besides those that follow from the commit.
+    pub labels: BTreeMap<String, String>,
+    /// Metadata keys of the commit that become labels.
+    pub copy_keys: Vec<String>,
+    /// What a container runs when it is told nothing.
+    pub cmd: Vec<String>,
+}
+
+/// Into how many layers a commit is cut.
+const LAYERS: usize = 8;
+
+impl Encapsulate {
+    fn plan(&self, repo: &Repo) -> Result<LayerPlan> {
+        let mut sizes = BTreeMap::new();
+        for node in repo.walk(self.commit.commit)? {
+            if let NodeObject::File(checksum) = node.object
+                && let Content::Regular(_, size) = repo.file(checksum)?.content
+            {
+                sizes.insert(checksum, size);
+            }
+        }
+        Ok(LayerPlan::by_size(&sizes, LAYERS))
+    }
+}
+
+impl Stage for Encapsulate {
+    type Output = OciArchive;
+    const NAME: &'static str = "oci-archive";
+    const VERSION: u32 = 1;
+
+    fn key(&self, hash: &mut KeyHasher) {
+        hash.input("commit", self.commit.digest());
+        hash.input("architecture", &self.architecture);
+        for (label, value) in &self.labels {
+            hash.input(format!("label {label}"), value);
+        }
+        hash.input("copied metadata", self.copy_keys.join(" "));
+        hash.input("container-cmd", format_args!("{:?}", self.cmd));
+    }
+
+    fn tools(&self) -> &'static [&'static Tool] {
+        &[]
+    }
+
+    fn run(&self, work: &Workspace) -> Result<OciArchive> {
+        let repo = Repo::open(&work.shared(&self.commit.repo)?)?;
+        let progress = work.report.progress("compressing the image's layers", 0, Unit::Items);
+        let options = ExportOptions {
+            compression: Compression::Gzip,
+            architecture: self.architecture.clone(),
+            labels: self.labels.clone(),
+            copy_keys: self.copy_keys.clone(),
+            cmd: self.cmd.clone(),
+            reference: None,
+        };
+        let scratch = work.tmp().join("layers");
+        fs::create_dir_all(&scratch)?;
+        let target = OciArchive::archive_path(&work.out());
+        let plan = self.plan(&repo)?;
+        let exported = export(&repo, self.commit.commit, &plan, &options, &scratch, &target)
+            .with_context(|| format!("wrapping commit {} as an image", self.commit.commit))?;
+        drop(progress);
+        OciArchive::record(&work.out(), &exported)
+    }
+}

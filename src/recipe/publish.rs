@@ -1,0 +1,299 @@
+//! A build's life in the workdir: is there anything new, what is it called, which files does it have.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+
+use super::{DiskKind, Planned, Recipe, config_commit};
+use crate::builds::{
+    Artifact, Build, BuildLock, GitSource, Meta, Staging, Workdir, build_id, check_version, next_version,
+};
+use crate::failure::{Failure, Kind};
+use crate::host::clock::{self, Utc};
+use crate::host::{environment, fs};
+use crate::oci::OciArchive;
+use crate::ostree::{Checksum, OstreeCommit, Repo};
+use crate::packages::Lock;
+use crate::pipeline::{Digest, sha256_file};
+
+/// Publishes builds of a recipe in a locked workdir.
+pub struct Publisher<'a> {
+    recipe: &'a Recipe<'a>,
+    workdir: &'a Workdir,
+    lock: &'a BuildLock,
+    arch: &'static str,
+}
+
+/// What the next build will be called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Name {
+    version: String,
+    genver: u64,
+    timestamp: u64,
+}
+
+impl Name {
+    fn id(&self) -> String {
+        build_id(&self.version, self.genver)
+    }
+}
+
+/// What came of a build.
+pub enum Outcome {
+    /// Nothing changed since this build.
+    Unchanged(Build),
+    /// A new build.
+    Built(Build),
+}
+
+impl<'a> Publisher<'a> {
+    /// A publisher; whatever an interrupted command left is put right first.
+    pub fn new(recipe: &'a Recipe<'a>, workdir: &'a Workdir, lock: &'a BuildLock) -> Result<Self> {
+        let recovery = workdir.recover(lock)?;
+        for path in recovery.removed {
+            recipe
+                .pipeline
+                .report()
+                .note(format!("removed {}, which an interrupted command left", path.display()));
+        }
+        for path in recovery.unlisted {
+            recipe.pipeline.report().warn(format!("{} is not listed in builds.json", path.display()));
+        }
+        Ok(Self { recipe, workdir, lock, arch: environment::basearch() })
+    }
+
+    /// Builds the commit, its OCI image and the disk images `kinds`, unless the latest build has them all
+    /// from the same inputs.
+    pub fn build(&self, version: Option<&str>, kinds: &[&'static str], force: bool) -> Result<Outcome> {
+        let planned = self.recipe.plan()?;
+        let latest = self.latest()?;
+        if let Some((build, meta)) = &latest
+            && !force
+            && version.is_none_or(|version| version == meta.ostree_version)
+            && self.is_current(meta, &planned, kinds)
+        {
+            return Ok(Outcome::Unchanged(build.clone()));
+        }
+        let name = self.name(version, &planned, latest.as_ref().map(|(_, meta)| meta))?;
+        let commit = self.recipe.compose(&planned, &name.version, name.timestamp)?;
+        let checksum = self.recipe.image_config();
+        let (oci, disks) = std::thread::scope(|scope| {
+            let oci = scope.spawn(|| self.recipe.oci(&commit, self.labels(&commit, checksum)));
+            let disks: Result<Vec<_>> = kinds
+                .iter()
+                .map(|kind| Ok((*kind, self.recipe.disk(&commit, name.timestamp, disk_kind(kind)?)?)))
+                .collect();
+            (oci.join(), disks)
+        });
+        let oci = oci.map_err(|_| anyhow::anyhow!("the thread that writes the OCI image panicked"))??;
+        let disks = disks?;
+
+        let staging = self.workdir.stage(self.lock, &name.id(), self.arch)?;
+        let mut meta = self.meta(&name, &planned, &commit, checksum)?;
+        self.stage_commit(&staging, &planned, &commit)?;
+        self.stage_oci(&staging, &oci, &mut meta)?;
+        for (kind, disk) in disks {
+            let file = self.file_name(&name.id(), kind, disk.extension);
+            meta.images.insert(kind.to_owned(), stage_file(&staging, &disk.path, &file)?);
+        }
+        Ok(Outcome::Built(staging.publish(&meta, clock::now())?))
+    }
+
+    /// Adds a disk image to a build; `None` when it has one already.
+    pub fn extend(&self, build: &Build, kind: &'static str, force: bool) -> Result<Option<Artifact>> {
+        let meta = build.meta()?;
+        if meta.images.contains_key(kind) && !force {
+            return Ok(None);
+        }
+        let commit = self.commit_of(build, &meta)?;
+        let timestamp = timestamp_of(&meta)?;
+        let disk = self.recipe.disk(&commit, timestamp, disk_kind(kind)?)?;
+        let artifact = describe(&disk.path, &self.file_name(build.id(), kind, disk.extension))?;
+        build.add_artifact(self.lock, kind, &disk.path, &artifact, nanos())?;
+        Ok(Some(artifact))
+    }
+
+    fn latest(&self) -> Result<Option<(Build, Meta)>> {
+        let index = self.workdir.index()?;
+        let Some(entry) = index.latest_for(self.arch) else { return Ok(None) };
+        let build = self.workdir.build(&entry.id, self.arch)?;
+        let meta = build.meta()?;
+        Ok(Some((build, meta)))
+    }
+
+    fn is_current(&self, meta: &Meta, planned: &Planned, kinds: &[&str]) -> bool {
+        meta.rpm_ostree_inputhash.as_deref() == Some(planned.input_hash.to_string().as_str())
+            && meta.image_config_checksum.as_deref() == Some(self.recipe.image_config().to_string().as_str())
+            && kinds.iter().all(|kind| meta.images.contains_key(*kind))
+    }
+
+    /// A new version for new content; for the same content in another image the same version, counted.
+    fn name(&self, version: Option<&str>, planned: &Planned, latest: Option<&Meta>) -> Result<Name> {
+        let timestamp = self.recipe.timestamp(&planned.snapshot);
+        if let Some(version) = version {
+            check_version(version)?;
+            return Ok(Name { version: version.to_owned(), genver: self.free_genver(version)?, timestamp });
+        }
+        if let Some(meta) = latest
+            && meta.rpm_ostree_inputhash.as_deref() == Some(planned.input_hash.to_string().as_str())
+        {
+            let version = meta.ostree_version.clone();
+            return Ok(Name { genver: self.free_genver(&version)?, timestamp: timestamp_of(meta)?, version });
+        }
+        let index = self.workdir.index()?;
+        let previous: Vec<&str> = index.builds().iter().map(|entry| entry.id.as_str()).collect();
+        let manifest = self.recipe.manifest();
+        let now = environment::source_date_epoch().unwrap_or_else(clock::now);
+        let version = next_version(&manifest.version_prefix, manifest.version_suffix, previous, now)?;
+        Ok(Name { version, genver: 0, timestamp })
+    }
+
+    fn free_genver(&self, version: &str) -> Result<u64> {
+        let index = self.workdir.index()?;
+        let mut genver = 0;
+        while index.has(&build_id(version, genver), self.arch) {
+            genver += 1;
+        }
+        Ok(genver)
+    }
+
+    fn labels(&self, commit: &OstreeCommit, config: Digest) -> BTreeMap<String, String> {
+        let mut labels = BTreeMap::from([
+            ("coreos-assembler.image-config-checksum".to_owned(), config.to_string()),
+            ("coreos-assembler.image-input-checksum".to_owned(), input_checksum(commit, config).to_string()),
+            ("com.coreos.osname".to_owned(), self.recipe.manifest().name.clone()),
+        ]);
+        if let Some((revision, _)) = config_commit(&self.recipe.manifest().dir) {
+            labels.insert("org.opencontainers.image.revision".to_owned(), revision);
+        }
+        labels
+    }
+
+    fn meta(&self, name: &Name, planned: &Planned, commit: &OstreeCommit, config: Digest) -> Result<Meta> {
+        let manifest = self.recipe.manifest();
+        let stats = &commit.stats;
+        let mut meta = Meta {
+            buildid: name.id(),
+            name: manifest.name.clone(),
+            summary: Some(manifest.summary.clone()),
+            reference: Some(manifest.reference.clone()),
+            ostree_commit: commit.commit.to_string(),
+            ostree_content_checksum: Some(commit.content.to_string()),
+            ostree_timestamp: Utc::from_epoch(name.timestamp).rfc3339(),
+            ostree_version: name.version.clone(),
+            ostree_n_content_total: Some(stats.n_content_total),
+            ostree_n_content_written: Some(stats.n_content_written),
+            ostree_n_metadata_total: Some(stats.n_metadata_total),
+            ostree_n_metadata_written: Some(stats.n_metadata_written),
+            ostree_content_bytes_written: Some(stats.content_bytes_written),
+            rpm_ostree_inputhash: Some(planned.input_hash.to_string()),
+            basearch: Some(self.arch.to_owned()),
+            build_timestamp: Some(Utc::from_epoch(clock::now()).rfc3339()),
+            image_config_checksum: Some(config.to_string()),
+            image_input_checksum: Some(input_checksum(commit, config).to_string()),
+            image_genver: Some(name.genver),
+            config_variant: self.workdir.variant()?,
+            meta_stamp: Some(nanos().into()),
+            ..Meta::default()
+        };
+        if let Some((revision, _)) = config_commit(&manifest.dir) {
+            meta.config_gitrev = Some(revision.clone());
+            meta.config_git = Some(GitSource {
+                commit: revision,
+                origin: manifest.dir.display().to_string(),
+                ..GitSource::default()
+            });
+        }
+        Ok(meta)
+    }
+
+    fn stage_commit(&self, staging: &Staging, planned: &Planned, commit: &OstreeCommit) -> Result<()> {
+        let repo = self.repo(commit)?;
+        let object = staging.path().join("ostree-commit-object");
+        fs::write_atomic(&object, repo.commit_bytes(commit.commit)?, 0o444)?;
+        let metadata = repo.commit_object(commit.commit)?.metadata.to_json();
+        write_json(&staging.path().join("commitmeta.json"), &metadata)?;
+        let lock = Lock::of(&planned.packages.packages, planned.snapshot.date)?.to_json();
+        let name = format!("manifest-lock.generated.{}.json", self.arch);
+        write_json(&staging.path().join(name), &lock)
+    }
+
+    fn stage_oci(&self, staging: &Staging, oci: &OciArchive, meta: &mut Meta) -> Result<()> {
+        let (name, id, arch) = (&self.recipe.manifest().name, staging.id(), self.arch);
+        let archive = format!("{name}-{id}-ostree.{arch}.ociarchive");
+        let mut artifact = stage_file(staging, &oci.path, &archive)?;
+        artifact.skip_compression = Some(true);
+        meta.images.insert("ostree".to_owned(), artifact);
+        let manifest = format!("{name}-{id}-ostree.{arch}-manifest.json");
+        let mut artifact = stage_file(staging, &oci.manifest_path, &manifest)?;
+        artifact.skip_compression = Some(true);
+        meta.images.insert("oci-manifest".to_owned(), artifact);
+        Ok(())
+    }
+
+    /// The commit of a build, which must still be in the cache's repository.
+    fn commit_of(&self, build: &Build, meta: &Meta) -> Result<OstreeCommit> {
+        let parse = |text: &str| -> Result<Checksum> {
+            text.parse().with_context(|| format!("reading the commit of build {}", build.id()))
+        };
+        let checksum = parse(&meta.ostree_commit)?;
+        let content = parse(meta.ostree_content_checksum.as_deref().unwrap_or_default())?;
+        let branch = meta.reference.as_deref().unwrap_or_default();
+        let commit = OstreeCommit::in_repo(checksum, content, branch, &meta.ostree_version);
+        if self.repo(&commit)?.is_complete(checksum)? {
+            return Ok(commit);
+        }
+        Err(Failure::new(
+            Kind::Artifact,
+            format!("the cache no longer has commit {checksum} of build {}", build.id()),
+            "run `nosa build`: the same inputs give the same commit",
+        )
+        .into())
+    }
+
+    fn repo(&self, commit: &OstreeCommit) -> Result<Repo> {
+        Repo::create(&self.recipe.pipeline.cache().shared(&commit.repo)?)
+    }
+
+    fn file_name(&self, id: &str, kind: &str, extension: &str) -> String {
+        format!("{}-{id}-{kind}.{}.{extension}", self.recipe.manifest().name, self.arch)
+    }
+}
+
+fn disk_kind(name: &str) -> Result<DiskKind> {
+    DiskKind::named(name).with_context(|| format!("no disk image is called {name}"))
+}
+
+/// The digest by which coreos-assembler knows that an image would come out the same.
+fn input_checksum(commit: &OstreeCommit, config: Digest) -> Digest {
+    Digest::of(format!("{}\n{config}\n", commit.commit))
+}
+
+fn timestamp_of(meta: &Meta) -> Result<u64> {
+    Utc::parse(&meta.ostree_timestamp)
+        .map(|time| time.to_epoch())
+        .with_context(|| format!("reading ostree-timestamp {}", meta.ostree_timestamp))
+}
+
+fn stage_file(staging: &Staging, source: &Path, name: &str) -> Result<Artifact> {
+    fs::link_or_copy(source, &staging.path().join(name))?;
+    describe(source, name)
+}
+
+fn describe(source: &Path, name: &str) -> Result<Artifact> {
+    let size = fs::open(source)?.metadata().with_context(|| format!("reading {}", source.display()))?.len();
+    let sha256 = sha256_file(source)?.to_string();
+    Ok(Artifact { path: name.to_owned(), sha256, size: Some(size), ..Artifact::default() })
+}
+
+fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
+    let mut text =
+        serde_json::to_string_pretty(value).with_context(|| format!("encoding {}", path.display()))?;
+    text.push('\n');
+    fs::write_atomic(path, text, 0o644)
+}
+
+fn nanos() -> u64 {
+    u64::try_from(clock::now_nanos()).unwrap_or(u64::MAX)
+}
