@@ -14,7 +14,7 @@ use super::kargs;
 use super::plan::{Architecture, BOOT_UUID, DiskSize, MIB, Plan, ROOT_UUID, Role, Sector, derive_uuid};
 use super::programs::Programs;
 use super::sysroot::{Deployment, Sysroot};
-use super::{esp, table};
+use super::{esp, ext4, table};
 use crate::failure::{Failure, Kind};
 use crate::host::{Tool, fs, tool};
 use crate::manifest::{ImageConfig, Platform, Platforms, RootFilesystem};
@@ -228,6 +228,9 @@ impl Stage for RawDisk {
         let sysroot = Sysroot::make(&deployment, &repo, &dir)?;
         let tree = self.tools.clone().unwrap_or_else(|| sysroot.root.join(deployment.directory()));
         let programs = Programs { tree, scratch, log: work.log(Self::NAME) };
+        if let Some(warning) = ext4::check(&programs)? {
+            work.report.warn(warning);
+        }
         let size = self.write(&work.out().join(DISK), &sysroot, &programs)?;
         let record = Record { identity: self.identity(), size };
         let text = serde_json::to_string(&record).context("encoding the disk's record")?;
