@@ -66,13 +66,14 @@ impl Usage {
     pub(super) fn file_system_size(self, journal: u64, bytes_per_inode: u64) -> u64 {
         let content = self.blocks + journal / BLOCK;
         // A fifth, and no less than 256 MiB: the first boot writes before it grows the partition.
-        let wanted = content + (content / 5).max((256 << 20) / BLOCK);
-        let mut blocks = wanted;
-        // Metadata depends on the size and the size on metadata; it settles in a few rounds.
-        for _ in 0..4 {
-            blocks = wanted + metadata_blocks(blocks, bytes_per_inode);
-        }
-        (blocks * BLOCK).next_multiple_of(1 << 20)
+        let room = (content / 5).max((256 << 20) / BLOCK);
+        with_metadata(content + room, bytes_per_inode).next_multiple_of(1 << 20)
+    }
+
+    /// The size in bytes of a file system that just holds the tree.
+    #[must_use]
+    pub(super) fn least_size(self, journal: u64, bytes_per_inode: u64) -> u64 {
+        with_metadata(self.blocks + journal / BLOCK, bytes_per_inode)
     }
 
     /// Bytes per inode so that the tree takes at most two thirds of the inodes: mke2fs's usual 16384, or
@@ -82,6 +83,13 @@ impl Usage {
         let enough = |ratio: &u64| self.inodes * 3 / 2 <= self.file_system_size(journal, *ratio) / ratio;
         [16384, 8192, 4096].into_iter().find(enough).unwrap_or(2048)
     }
+}
+
+/// The size in bytes of a file system with `content` blocks besides its metadata.
+fn with_metadata(content: u64, bytes_per_inode: u64) -> u64 {
+    // Metadata depends on the size and the size on metadata; it settles in a few rounds.
+    let grow = |blocks, _| content + metadata_blocks(blocks, bytes_per_inode);
+    (0..4).fold(content, grow) * BLOCK
 }
 
 /// Superblocks, descriptors and their reserve, bitmaps and inode tables.

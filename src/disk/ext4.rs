@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::estimate::{BLOCK, INODE};
 use super::plan::Partition;
 use super::programs::Programs;
+use crate::failure::{Failure, Kind};
 use crate::host::fs;
 
 const CONFIG: &str = "[defaults]
@@ -28,19 +29,56 @@ ext4 = {
 #[derive(Debug, Clone)]
 pub(super) struct Ext4<'a> {
     /// Its label.
-    pub label: &'a str,
+    pub(super) label: &'a str,
     /// Its UUID.
-    pub uuid: Uuid,
+    pub(super) uuid: Uuid,
     /// The seed of directory hashes.
-    pub hash_seed: Uuid,
+    pub(super) hash_seed: Uuid,
     /// The size of its journal in bytes.
-    pub journal: u64,
+    pub(super) journal: u64,
     /// One inode for so many bytes.
-    pub bytes_per_inode: u64,
+    pub(super) bytes_per_inode: u64,
     /// Features besides the usual ones.
-    pub features: &'a [&'a str],
+    pub(super) features: &'a [&'a str],
+    /// More arguments for mke2fs, divided by spaces.
+    pub(super) arguments: &'a str,
     /// No time in it is later; seconds since 1970.
-    pub epoch: u64,
+    pub(super) epoch: u64,
+}
+
+/// The version of the tree's mke2fs from which its output depends on nothing but its input.
+const REPRODUCIBLE: [u32; 3] = [1, 47, 1];
+/// The version that knows of files that are zero already.
+const LEAST: [u32; 3] = [1, 47, 0];
+
+/// Checks the tree's mke2fs: refuses one that is too old, and returns a warning about one whose output
+/// depends on times and the order of directories.
+pub(super) fn check(programs: &Programs) -> Result<Option<String>> {
+    let mut printed = String::new();
+    let asking = programs.sandbox().command("mke2fs").arg("-V").log(&programs.log);
+    asking.run_lines(|line| printed += line).context("asking the tree's mke2fs for its version")?;
+    let Some(version) = version(&printed) else {
+        return Ok(Some("the tree's mke2fs tells no version: the image may not be reproducible".to_owned()));
+    };
+    let [major, minor, patch] = version;
+    if version < LEAST {
+        let cause =
+            format!("the tree's mke2fs {major}.{minor}.{patch} is too old: 1.47.0 or later is needed");
+        return Err(Failure::new(Kind::Build, cause, "take a newer e2fsprogs into the tree").into());
+    }
+    Ok((version < REPRODUCIBLE).then(|| {
+        format!(
+            "the tree's mke2fs {major}.{minor}.{patch} ignores SOURCE_DATE_EPOCH: this image is not reproducible \
+             (e2fsprogs 1.47.1 or later)"
+        )
+    }))
+}
+
+/// `mke2fs 1.47.2 (1-Jan-2025)` → 1, 47, 2.
+fn version(printed: &str) -> Option<[u32; 3]> {
+    let word = printed.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()))?;
+    let mut numbers = word.split(['.', '-']).map(|part| part.parse().unwrap_or(0));
+    Some([(); 3].map(|()| numbers.next().unwrap_or(0)))
 }
 
 impl Ext4<'_> {
@@ -54,7 +92,7 @@ impl Ext4<'_> {
         partition: &Partition,
         immutable: &[String],
     ) -> Result<()> {
-        let config = programs.scratch.join("mke2fs.conf");
+        let config = programs.scratch.join(format!("mke2fs-{}.conf", self.label));
         fs::write(&config, CONFIG)?;
         let epoch = self.epoch.to_string();
         let inside = programs
@@ -103,7 +141,20 @@ impl Ext4<'_> {
             option("-O", self.features.join(","));
         }
         option("-d", "/run/content".to_owned());
+        argv.extend(self.arguments.split_whitespace().map(str::to_owned));
         argv.extend(["/run/disk".to_owned(), format!("{}k", partition.size / 1024)]);
         argv
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_as_mke2fs_prints_them() {
+        assert_eq!(version("mke2fs 1.47.2 (1-Jan-2025)\tUsing EXT2FS Library version"), Some([1, 47, 2]));
+        assert_eq!(version("mke2fs 1.48-rc1 (x)"), Some([1, 48, 0]));
+        assert_eq!(version("mke2fs: not found"), None);
     }
 }

@@ -1,10 +1,10 @@
 //! The stage that writes a raw disk.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::estimate::Usage;
@@ -14,17 +14,18 @@ use super::kargs;
 use super::plan::{Architecture, BOOT_UUID, DiskSize, MIB, Plan, ROOT_UUID, Role, Sector, derive_uuid};
 use super::programs::Programs;
 use super::sysroot::{Deployment, Sysroot};
-use super::{esp, table};
+use super::{esp, ext4, table};
 use crate::failure::{Failure, Kind};
 use crate::host::{Tool, fs, tool};
 use crate::manifest::{ImageConfig, Platform, Platforms, RootFilesystem};
 use crate::ostree::{OstreeCommit, Repo};
-use crate::pipeline::{Artifact, Digest, KeyHasher, Stage, Workspace};
+use crate::pipeline::{Artifact, Digest, KeyHasher, Stage, Workspace, sha256_file};
 
 const DISK: &str = "disk.raw";
 const RECORD: &str = "disk.json";
 const BOOT_JOURNAL: u64 = 8 * MIB;
 const ROOT_JOURNAL: u64 = 64 * MIB;
+const BOOT_BYTES_PER_INODE: u64 = 16384;
 
 /// Writes a raw disk of a commit for one platform.
 #[derive(Debug, Clone)]
@@ -126,47 +127,78 @@ impl RawDisk {
     }
 
     fn write(&self, disk: &Path, sysroot: &Sysroot, programs: &Programs) -> Result<u64> {
-        let identity = self.identity();
         let architecture = Architecture::from_basearch(&self.basearch)?;
         let usage = Usage::of_tree(&sysroot.root)?;
         let bytes_per_inode = usage.bytes_per_inode(ROOT_JOURNAL);
         let root_size = usage.file_system_size(ROOT_JOURNAL, bytes_per_inode);
-        let plan = Plan::new(architecture, self.sector, self.size, root_size, identity)?;
-        let grub = Grub::make(programs, architecture, &plan)?;
+        let plan = Plan::new(architecture, self.sector, self.size, root_size, self.identity())?;
+        check_boot(sysroot, plan.partition(Role::Boot).size)?;
         // A fresh file: every byte that is not written is zero, and a hole.
         let writing = || format!("writing {}", disk.display());
-        let mut file =
+        let file =
             OpenOptions::new().read(true).write(true).create_new(true).open(disk).with_context(writing)?;
         file.set_len(plan.size).with_context(writing)?;
-        table::write(&mut file, &plan, grub.boot_code.as_ref())?;
-        if let Some(core) = &grub.core {
-            file.write_all_at(core, plan.partition(Role::Loader).offset).with_context(writing)?;
-        }
-        esp::write(&mut file, plan.partition(Role::EfiSystem), self.sector, &grub.esp)?;
-        drop(file);
-        let file_system = Ext4 {
-            label: "boot",
-            uuid: BOOT_UUID,
-            hash_seed: derive_uuid(identity, "boot hash seed"),
-            journal: BOOT_JOURNAL,
-            bytes_per_inode: 16384,
-            features: &[],
-            epoch: self.epoch,
-        };
-        file_system.write(programs, &sysroot.boot, disk, plan.partition(Role::Boot), &[])?;
+        // The root file system takes as long as everything else; each writes its own part of the file.
+        std::thread::scope(|scope| {
+            let root = scope.spawn(|| self.write_root(disk, sysroot, programs, &plan, bytes_per_inode));
+            let rest = self.write_rest(&file, disk, sysroot, programs, &plan);
+            // A thread ends without a result only by a panic, which is a mistake of nosa's.
+            let root = root.join().unwrap_or_else(|_| bail!("writing the root file system"));
+            rest.and(root)
+        })?;
+        Ok(plan.size)
+    }
+
+    fn write_root(
+        &self,
+        disk: &Path,
+        sysroot: &Sysroot,
+        programs: &Programs,
+        plan: &Plan,
+        bytes_per_inode: u64,
+    ) -> Result<()> {
         let file_system = Ext4 {
             label: "root",
             uuid: ROOT_UUID,
-            hash_seed: derive_uuid(identity, "root hash seed"),
+            hash_seed: derive_uuid(self.identity(), "root hash seed"),
             journal: ROOT_JOURNAL,
             bytes_per_inode,
             // The first boot draws a new UUID: with a seed of its own, checksums need no rewriting then.
             features: &["metadata_csum_seed"],
+            arguments: &self.image.rootfs_args,
             epoch: self.epoch,
         };
         let immutable = ["/".to_owned(), format!("/{}", self.deployment().directory())];
-        file_system.write(programs, &sysroot.root, disk, plan.partition(Role::Root), &immutable)?;
-        Ok(plan.size)
+        file_system.write(programs, &sysroot.root, disk, plan.partition(Role::Root), &immutable)
+    }
+
+    /// Everything but the root file system.
+    fn write_rest(
+        &self,
+        mut file: &File,
+        disk: &Path,
+        sysroot: &Sysroot,
+        programs: &Programs,
+        plan: &Plan,
+    ) -> Result<()> {
+        let file_system = Ext4 {
+            label: "boot",
+            uuid: BOOT_UUID,
+            hash_seed: derive_uuid(self.identity(), "boot hash seed"),
+            journal: BOOT_JOURNAL,
+            bytes_per_inode: BOOT_BYTES_PER_INODE,
+            features: &[],
+            arguments: "",
+            epoch: self.epoch,
+        };
+        file_system.write(programs, &sysroot.boot, disk, plan.partition(Role::Boot), &[])?;
+        let grub = Grub::make(programs, Architecture::from_basearch(&self.basearch)?, plan)?;
+        table::write(&mut file, plan, grub.boot_code.as_ref())?;
+        if let Some(core) = &grub.core {
+            file.write_all_at(core, plan.partition(Role::Loader).offset)
+                .with_context(|| format!("writing {}", disk.display()))?;
+        }
+        esp::write(&mut file, plan.partition(Role::EfiSystem), self.sector, &grub.esp)
     }
 }
 
@@ -196,11 +228,21 @@ impl Stage for RawDisk {
         let sysroot = Sysroot::make(&deployment, &repo, &dir)?;
         let tree = self.tools.clone().unwrap_or_else(|| sysroot.root.join(deployment.directory()));
         let programs = Programs { tree, scratch, log: work.log(Self::NAME) };
+        if let Some(warning) = ext4::check(&programs)? {
+            work.report.warn(warning);
+        }
         let size = self.write(&work.out().join(DISK), &sysroot, &programs)?;
         let record = Record { identity: self.identity(), size };
         let text = serde_json::to_string(&record).context("encoding the disk's record")?;
         fs::write(&work.out().join(RECORD), text)?;
         RawDiskImage::load(&work.out())
+    }
+}
+
+impl RawDiskImage {
+    /// The digest of the file's bytes, holes included: for publishing it.
+    pub fn sha256(&self) -> Result<Digest> {
+        sha256_file(&self.path)
     }
 }
 
@@ -216,6 +258,24 @@ impl Artifact for RawDiskImage {
     fn digest(&self) -> Digest {
         self.identity
     }
+}
+
+/// Refuses kernel and initramfs that the boot partition has no room for.
+fn check_boot(sysroot: &Sysroot, room: u64) -> Result<()> {
+    let needed = Usage::of_tree(&sysroot.boot)?.least_size(BOOT_JOURNAL, BOOT_BYTES_PER_INODE);
+    if needed <= room {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Kind::Build,
+        format!(
+            "kernel and initramfs need {} MiB of the boot partition, which has {} MiB",
+            needed.div_ceil(MIB),
+            room / MIB
+        ),
+        "make the initramfs smaller: leave dracut modules or firmware out",
+    )
+    .into())
 }
 
 fn xfs_is_missing() -> Failure {
