@@ -8,6 +8,7 @@ pub mod builds;
 pub mod cli;
 pub mod disk;
 pub mod document;
+pub mod embedded;
 pub mod failure;
 pub mod host;
 pub mod kola;

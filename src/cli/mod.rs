@@ -5,7 +5,10 @@ mod clean;
 mod context;
 mod doctor;
 mod fetch;
+mod image;
+mod kola;
 pub mod render;
+mod run;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -44,6 +47,8 @@ enum Command {
     Fetch(fetch::Args),
     Build(build::Args),
     Clean(clean::Args),
+    Run(run::Args),
+    Kola(kola::Args),
     Doctor(doctor::Args),
 }
 
@@ -98,6 +103,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Fetch(args) => fetch::run(&args, &context)?,
         Command::Build(args) => build::run(&args, &context)?,
         Command::Clean(args) => clean::run(&args, &context)?,
+        Command::Run(args) => run::run(&args, &context)?,
+        Command::Kola(args) => kola::run(&args, &context)?,
         Command::Doctor(args) => doctor::run(&args, &context)?,
     }
     Ok(ExitCode::SUCCESS)

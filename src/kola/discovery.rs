@@ -56,7 +56,8 @@ impl Test {
     #[must_use]
     pub fn basic() -> Self {
         let header = Header {
-            description: "The machine came up whole: OSTree, accounts, D-Bus, services, Ignition, root grown".to_owned(),
+            description: "The machine came up whole: OSTree, accounts, D-Bus, services, Ignition, root grown"
+                .to_owned(),
             ..Header::default()
         };
         Self { name: "basic".to_owned(), header, body: Body::Basic }
