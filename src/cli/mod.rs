@@ -6,9 +6,12 @@ mod clean;
 mod context;
 mod doctor;
 mod fetch;
+mod image;
 mod init;
+mod kola;
 mod list;
 pub mod render;
+mod run;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -50,6 +53,8 @@ enum Command {
     Buildextend(buildextend::Args),
     List(list::Args),
     Clean(clean::Args),
+    Run(run::Args),
+    Kola(kola::Args),
     Doctor(doctor::Args),
 }
 
@@ -107,6 +112,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Buildextend(args) => buildextend::run(&args, &context)?,
         Command::List(args) => list::run(&args, &context)?,
         Command::Clean(args) => clean::run(&args, &context)?,
+        Command::Run(args) => run::run(&args, &context)?,
+        Command::Kola(args) => kola::run(&args, &context)?,
         Command::Doctor(args) => doctor::run(&args, &context)?,
     }
     Ok(ExitCode::SUCCESS)

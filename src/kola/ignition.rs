@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::failure::{Failure, Kind};
 use crate::host::{Cmd, Tool, fs};
+use crate::vm::Accelerator;
 
 /// The journal, as it comes, on a virtio-serial port.
 const JOURNAL_UNIT: &str = "\
@@ -23,6 +24,9 @@ ExecStart=/bin/sh -c 'exec journalctl -q -b -f --no-tail -o short-monotonic --li
 [Install]
 RequiredBy=multi-user.target
 ";
+
+/// Times that suit an emulated machine: systemd's own 90 s send a slow one into emergency mode.
+const PATIENCE: &str = "[Manager]\nDefaultDeviceTimeoutSec=10min\nDefaultTimeoutStartSec=10min\n";
 
 const BUTANE: Tool = Tool {
     name: "butane",
@@ -39,13 +43,20 @@ pub struct Ignition {
     user: String,
     keys: Vec<String>,
     units: Vec<Value>,
+    files: Vec<Value>,
 }
 
 impl Ignition {
     /// A configuration in which `user` may log in with `key`.
     #[must_use]
     pub fn new(user: &str, key: &str) -> Self {
-        Self { merged: Vec::new(), user: user.to_owned(), keys: vec![key.to_owned()], units: Vec::new() }
+        Self {
+            merged: Vec::new(),
+            user: user.to_owned(),
+            keys: vec![key.to_owned()],
+            units: Vec::new(),
+            files: Vec::new(),
+        }
     }
 
     /// Has the journal streamed to the port `mantlejournal`.
@@ -55,6 +66,32 @@ impl Ignition {
             "name": "mantle-virtio-journal-stream.service", "enabled": true, "contents": JOURNAL_UNIT
         });
         self.units.push(unit);
+        self
+    }
+
+    /// Has systemd wait longer for devices and services, for a machine that is emulated.
+    #[must_use]
+    pub fn patient(mut self, accelerator: Accelerator) -> Self {
+        if accelerator == Accelerator::Tcg {
+            let path = "/etc/systemd/system.conf.d/10-nosa-patience.conf";
+            self.files.push(json!({
+                "path": path, "mode": 0o644, "contents": { "source": data_url(PATIENCE) }
+            }));
+        }
+        self
+    }
+
+    /// Logs the user in on a console without asking.
+    #[must_use]
+    pub fn autologin(mut self, console: &str) -> Self {
+        let contents = format!(
+            "[Service]\nExecStart=\nExecStart=-/sbin/agetty --autologin {} --noclear --keep-baud 115200,57600,38400,9600 %I $TERM\n",
+            self.user
+        );
+        self.units.push(json!({
+            "name": format!("serial-getty@{console}.service"),
+            "dropins": [{ "name": "10-nosa-autologin.conf", "contents": contents }],
+        }));
         self
     }
 
@@ -80,6 +117,7 @@ impl Ignition {
         let config = json!({
             "ignition": { "version": "3.0.0", "config": { "merge": merge } },
             "passwd": { "users": [{ "name": self.user, "sshAuthorizedKeys": self.keys }] },
+            "storage": { "files": self.files },
             "systemd": { "units": self.units },
         });
         format!("{config:#}\n")
@@ -143,6 +181,7 @@ mod tests {
     #[test]
     fn a_machines_configuration() {
         let text = Ignition::new("core", "ssh-ed25519 AAAA nosa")
+            .patient(Accelerator::Tcg)
             .unit("kola-runext.service", "[Unit]\n")
             .merge("{\"ignition\": {\"version\": \"3.3.0\"}}\n".to_owned())
             .build();

@@ -7,9 +7,10 @@ use anyhow::{Context as _, Result, bail};
 use tempfile::TempDir;
 
 use crate::host::{clock, environment, fs};
+use crate::pipeline::Reporter;
 use crate::vm::{
     Accelerator, BootArguments, Console, Disk, DiskFormat, Firmware, KeyPair, Machine, Place, Profile, Ssh,
-    Template, TemplateMemory, Vm, append_arguments, blank, overlay, raw_copy,
+    Template, TemplateMemory, Vm, append_arguments, blank, choose, overlay, raw_copy,
 };
 
 use super::header::Needs;
@@ -82,6 +83,26 @@ pub(super) struct Frozen {
 }
 
 impl Lab {
+    /// A lab for an image: finds the accelerator, tells why it is slow if it is, and makes a key.
+    pub fn new(
+        image: PathBuf,
+        arch: &str,
+        output: PathBuf,
+        firmware: FirmwareKind,
+        memory_mib: Option<u32>,
+        report: &Reporter,
+    ) -> Result<Self> {
+        let profile = Profile::of(arch)?;
+        let choice = choose(&profile, arch);
+        if let Some(note) = &choice.note {
+            report.note(note);
+        }
+        fs::create_dir_all(&output)?;
+        let (accelerator, key) = (choice.accelerator, KeyPair::generate(&output)?);
+        let (memory_mib, user) = (memory_mib.unwrap_or(profile.memory_mib), "core".to_owned());
+        Ok(Self { image, profile, accelerator, firmware, memory_mib, user, key, output })
+    }
+
     /// Processors of each machine.
     #[must_use]
     pub fn cpus() -> u32 {

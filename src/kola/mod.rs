@@ -13,6 +13,7 @@ mod report;
 mod run;
 mod scan;
 mod selection;
+mod session;
 
 pub use denylist::{Circumstances, Denylist, Verdict};
 pub use discovery::{Body, External, Root, Test, discover};
@@ -23,3 +24,4 @@ pub use report::{Outcome, Report, TestResult};
 pub use run::{Manner, run};
 pub use scan::{Finding, dead, scan};
 pub use selection::{Selected, Selection, Shard, matches, select};
+pub use session::Session;

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 
 use crate::host::{environment, fs};
 use crate::pipeline::Reporter;
+use crate::vm::Accelerator;
 
 use super::case;
 use super::denylist::{Circumstances, Denylist, Verdict};
@@ -66,7 +67,9 @@ pub fn run(
     Ok(report)
 }
 
-/// Machines at a time: one a processor, as long as four fifths of the free memory hold them.
+/// Machines at a time, as long as four fifths of the free memory hold them: one a processor under KVM. An
+/// emulated machine keeps all its processors busy while it boots, and systemd in it gives devices no more
+/// time for that, so emulated machines never share processors.
 fn workers(lab: &Lab) -> usize {
     let meminfo = fs::read_to_string(std::path::Path::new("/proc/meminfo")).unwrap_or_default();
     let free_kib = meminfo
@@ -74,7 +77,11 @@ fn workers(lab: &Lab) -> usize {
         .find_map(|line| line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok());
     let by_memory =
         free_kib.map_or(usize::MAX, |kib| (kib / 1024 * 4 / 5 / u64::from(lab.memory_mib)) as usize);
-    environment::processors().min(by_memory).max(1)
+    let by_processors = match lab.accelerator {
+        Accelerator::Kvm => environment::processors(),
+        Accelerator::Tcg => environment::processors() / Lab::cpus() as usize,
+    };
+    by_processors.min(by_memory).max(1)
 }
 
 fn skipped(selected: &Selected) -> Option<TestResult> {
@@ -281,7 +288,7 @@ impl Runner<'_> {
     }
 
     fn ignition(&self) -> Ignition {
-        Ignition::new(&self.lab.user, &self.lab.key.public).stream_journal()
+        Ignition::new(&self.lab.user, &self.lab.key.public).stream_journal().patient(self.lab.accelerator)
     }
 
     fn job_ignition(&self, job: &Job) -> Result<String> {

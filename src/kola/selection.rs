@@ -86,6 +86,28 @@ pub fn select(
         .collect())
 }
 
+impl Selected {
+    /// The test and its verdict for machines.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        let (verdict, reason) = match &self.verdict {
+            Verdict::Run => ("run", ""),
+            Verdict::Warn(why) => ("warn", why.as_str()),
+            Verdict::Skip(why) => ("skip", why.as_str()),
+        };
+        let header = &self.test.header;
+        serde_json::json!({
+            "name": self.test.name,
+            "description": header.description,
+            "tags": header.tags,
+            "exclusive": header.exclusive,
+            "timeoutMin": header.timeout_min,
+            "verdict": verdict,
+            "reason": reason,
+        })
+    }
+}
+
 impl Selection {
     fn means(&self, test: &Test) -> bool {
         let named =

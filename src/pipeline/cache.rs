@@ -1,5 +1,9 @@
 //! The content-addressed store of stage outputs. An entry exists whole or not at all: a stage works
 //! in `tmp/`, its record is written last, and one rename publishes both.
+//!
+//! Flushing gigabytes of a tree to disk takes longer than making them, so nobody waits for it: an entry
+//! bears the id of the boot it was written in until its file system has been flushed, which the next run
+//! does in the background. After a power cut, an entry of another boot that was never flushed is void.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,6 +24,9 @@ pub struct Record {
     /// The inputs by name.
     pub inputs: BTreeMap<String, String>,
 }
+
+/// In an entry that may not be on disk yet: the boot that wrote it (`/proc/sys/kernel/random/boot_id`).
+const UNFLUSHED: &str = "unflushed";
 
 /// The store.
 #[derive(Debug, Clone)]
@@ -63,13 +70,39 @@ impl Cache {
     pub(super) fn commit(&self, dir: &Path, record: &Record) -> Result<PathBuf> {
         fs::remove_tree(&dir.join("tmp"))?;
         let text = serde_json::to_string_pretty(record).context("encoding a cache record")?;
-        fs::write_atomic(&dir.join("record.json"), text, 0o644)?;
+        fs::write(&dir.join(UNFLUSHED), boot_id())?;
+        fs::write(&dir.join("record.json"), text)?;
         let entry = self.entry(&record.stage, record.key);
         fs::create_dir_all(entry.parent().unwrap_or(&self.dir))?;
-        fs::sync_file_system(dir)?;
         fs::remove_tree(&entry)?;
         fs::rename(dir, &entry)?;
         Ok(entry.join("out"))
+    }
+
+    /// Removes what a crash of the machine may have damaged, and has the rest flushed in the background.
+    pub fn settle(&self) -> Result<()> {
+        let boot = boot_id();
+        let mut waiting = Vec::new();
+        for stage in fs::read_dir_sorted(&self.dir.join("stages"))? {
+            for entry in fs::read_dir_sorted(&stage)? {
+                let marker = entry.join(UNFLUSHED);
+                match fs::read_optional(&marker)? {
+                    None => {}
+                    Some(written) if written == boot => waiting.push(marker),
+                    Some(_) => fs::remove_tree(&entry)?,
+                }
+            }
+        }
+        if !waiting.is_empty() {
+            let dir = self.dir.clone();
+            // Nobody waits for this thread: if the process ends first, the next one tries again.
+            std::thread::spawn(move || {
+                if fs::sync_file_system(&dir).is_ok() {
+                    waiting.iter().for_each(|marker| drop(fs::remove_file_if_exists(marker)));
+                }
+            });
+        }
+        Ok(())
     }
 
     /// Removes working directories of processes that no longer live.
@@ -100,5 +133,46 @@ impl Cache {
 
     fn entry(&self, stage: &str, key: Digest) -> PathBuf {
         self.dir.join("stages").join(stage).join(key.to_string())
+    }
+}
+
+/// Identifies this boot of the machine; empty where the kernel does not tell.
+fn boot_id() -> String {
+    fs::read_to_string(Path::new("/proc/sys/kernel/random/boot_id")).unwrap_or_default().trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(cache: &Cache, text: &str) -> Record {
+        let record = Record { stage: "s".into(), key: Digest::of(text), inputs: BTreeMap::new() };
+        let dir = cache.begin("s").unwrap();
+        fs::write(&dir.join("out/file"), text).unwrap();
+        cache.commit(&dir, &record).unwrap();
+        record
+    }
+
+    #[test]
+    fn an_entry_of_an_earlier_boot_that_was_never_flushed_is_void() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::open(dir.path()).unwrap();
+        let (kept, lost) = (entry(&cache, "kept"), entry(&cache, "lost"));
+        fs::write(&cache.entry("s", lost.key).join(UNFLUSHED), "another boot").unwrap();
+        cache.settle().unwrap();
+        assert!(cache.lookup("s", kept.key).is_some());
+        assert!(cache.lookup("s", lost.key).is_none());
+    }
+
+    #[test]
+    fn a_dead_processs_working_directory_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::open(dir.path()).unwrap();
+        // No process has an id beyond the kernel's largest.
+        std::fs::create_dir(dir.path().join("tmp/s.99999999")).unwrap();
+        std::fs::create_dir(dir.path().join(format!("tmp/s.{}", std::os::unix::process::parent_id()))).unwrap();
+        cache.sweep().unwrap();
+        let left = fs::read_dir_sorted(&dir.path().join("tmp")).unwrap();
+        assert_eq!(left.len(), 1, "{left:?}");
     }
 }

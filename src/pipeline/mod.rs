@@ -6,6 +6,7 @@
 //! ```text
 //! stages/<stage>/<key>/out/…          what the stage made
 //! stages/<stage>/<key>/record.json    its key's inputs, by name; written last
+//! stages/<stage>/<key>/unflushed      until the entry is known to be on disk
 //! tmp/<stage>.<pid>/                  a stage at work; swept by the next run
 //! ```
 //!

@@ -107,6 +107,7 @@ impl Pipeline {
         fs::create_dir_all(&state)?;
         fs::create_dir_all(&logs)?;
         cache.sweep()?;
+        cache.settle()?;
         Ok(Self { cache, state, logs, report, force: false, runs: std::sync::Mutex::default() })
     }
 
