@@ -200,6 +200,13 @@ pub fn read_dir_sorted(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
+/// Bytes that this user may still write to the file system of `path`.
+pub fn free_space(path: &Path) -> Result<u64> {
+    let stat = rustix::fs::statvfs(path)
+        .with_context(|| format!("asking for the free space of {}", path.display()))?;
+    Ok(stat.f_bavail * stat.f_frsize)
+}
+
 /// The path that an open descriptor stands for.
 pub fn descriptor_path(descriptor: &impl std::os::fd::AsFd) -> Result<PathBuf> {
     use std::os::fd::AsRawFd as _;

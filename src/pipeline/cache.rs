@@ -170,7 +170,8 @@ mod tests {
         let cache = Cache::open(dir.path()).unwrap();
         // No process has an id beyond the kernel's largest.
         std::fs::create_dir(dir.path().join("tmp/s.99999999")).unwrap();
-        std::fs::create_dir(dir.path().join(format!("tmp/s.{}", std::os::unix::process::parent_id()))).unwrap();
+        std::fs::create_dir(dir.path().join(format!("tmp/s.{}", std::os::unix::process::parent_id())))
+            .unwrap();
         cache.sweep().unwrap();
         let left = fs::read_dir_sorted(&dir.path().join("tmp")).unwrap();
         assert_eq!(left.len(), 1, "{left:?}");

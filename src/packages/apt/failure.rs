@@ -76,9 +76,11 @@ pub(super) fn of_update(
 }
 
 /// What went wrong in resolving.
-pub(super) fn of_resolve(request: &Request, error: anyhow::Error) -> anyhow::Error {
-    let Some(command) = error.downcast_ref::<CommandError>() else { return error };
-    let complaints: Vec<&str> = command.tail.iter().map(|line| line.trim()).collect();
+pub(super) fn of_resolve(request: &Request, printed: &[String], error: anyhow::Error) -> anyhow::Error {
+    if error.downcast_ref::<CommandError>().is_none() {
+        return error;
+    }
+    let complaints: Vec<&str> = printed.iter().map(|line| line.trim()).collect();
     let Some(first) = complaints.iter().position(|line| line.contains("unmet dependencies")) else {
         let said: Vec<&str> = complaints.iter().copied().filter(|line| line.starts_with("E:")).collect();
         let said = if said.is_empty() { complaints.join("; ") } else { said.join("; ") };
@@ -134,12 +136,13 @@ mod tests {
             command: "apt-get".into(),
             code: Some(100),
             status: "exit code 100".into(),
-            tail: tail.lines().map(str::to_owned).collect(),
+            tail: Vec::new(),
             log: None,
         };
         let wanted = Wanted { name: "chrony".into(), origin: "manifest.yaml:3".into() };
         let request = Request { packages: vec![wanted], ..Request::default() };
-        let error = of_resolve(&request, command.into());
+        let printed: Vec<String> = tail.lines().map(str::to_owned).collect();
+        let error = of_resolve(&request, &printed, command.into());
         assert_eq!(
             error.to_string(),
             "the packages cannot be installed together: chrony : Conflicts: time-daemon; asked for: chrony (manifest.yaml:3)"

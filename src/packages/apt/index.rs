@@ -1,5 +1,6 @@
 //! apt's package indexes: what the repositories offer, and what apt chose from it.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
@@ -109,18 +110,18 @@ impl Indexes {
             .flat_map(|(_, text)| text.lines().filter_map(|line| line.strip_prefix("Package: ")));
         names
             .filter(|other| other.len().abs_diff(name.len()) <= 2)
-            .map(|other| (distance(name, other), other))
-            .filter(|(distance, _)| *distance <= 2)
+            .map(|other| (strsim::levenshtein(name, other), Reverse(common_prefix(name, other)), other))
+            .filter(|(distance, _, _)| *distance <= 2)
             .min()
-            .map(|(_, other)| other.to_owned())
+            .map(|(_, _, other)| other.to_owned())
     }
 
     /// The packages of `apt-get install --print-uris`, sorted by name.
     ///
     /// Its lines are `'URI' FILE SIZE SHA256:DIGEST`; the digest finds the paragraph in the index.
-    pub(super) fn find(&self, printed: &str) -> Result<Vec<Package>> {
+    pub(super) fn find(&self, printed: &[String]) -> Result<Vec<Package>> {
         let mut wanted: HashMap<&str, &str> = HashMap::new();
-        for line in printed.lines().filter(|line| line.starts_with('\'')) {
+        for line in printed.iter().filter(|line| line.starts_with('\'')) {
             let words: Vec<&str> = line.split_whitespace().collect();
             let &[_, file, _, hash] = words.as_slice() else { bail!("apt-get printed {line:?}") };
             let hash =
@@ -243,19 +244,9 @@ fn parse_date(text: &str) -> Option<u64> {
     Some(Utc { year, month, day, hour, minute, second }.to_epoch())
 }
 
-/// The Levenshtein distance.
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let above = row[j + 1];
-            row[j + 1] = (diagonal + usize::from(x != y)).min(above + 1).min(row[j] + 1);
-            diagonal = above;
-        }
-    }
-    row[b.len()]
+/// How many letters two names begin with in common.
+fn common_prefix(a: &str, b: &str) -> usize {
+    a.bytes().zip(b.bytes()).take_while(|(x, y)| x == y).count()
 }
 
 #[cfg(test)]
@@ -280,8 +271,10 @@ mod tests {
 
     #[test]
     fn what_apt_printed_is_found_in_the_index() {
-        let printed =
-            format!("Reading…\n'http://x/pool/jq.deb' jq_1.7-1_amd64.deb 10 SHA256:{}\n", Digest::of("jq"));
+        let printed = [
+            "Reading…".to_owned(),
+            format!("'http://x/pool/jq.deb' jq_1.7-1_amd64.deb 10 SHA256:{}", Digest::of("jq")),
+        ];
         let packages = indexes().find(&printed).unwrap();
         assert_eq!((packages[0].name.as_str(), packages[0].source.as_str()), ("jq", "jq-src"));
         assert_eq!(indexes().essential(), ["bash"]);
@@ -314,11 +307,5 @@ mod tests {
     fn dates_of_the_archive() {
         assert_eq!(parse_date(" Thu, 01 Jan 1970 00:00:10 UTC"), Some(10));
         assert_eq!(parse_date(" Mon, 23 Nov 2026 02:03:04 UTC"), Some(1_795_399_384));
-    }
-
-    #[test]
-    fn distances() {
-        assert_eq!(distance("bash", "bassh"), 1);
-        assert_eq!(distance("kitten", "sitting"), 3);
     }
 }

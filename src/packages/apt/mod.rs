@@ -27,6 +27,9 @@ use crate::failure::{Failure, Kind};
 use crate::host::{Cmd, FileLock, Tool, fs, tool};
 use crate::pipeline::{Digest, Reporter, Unit, sha256_file};
 
+/// What the indexes of a Debian variant's suites may take, compressed and not.
+const LISTS_SPACE: u64 = 256 << 20;
+
 impl PackageBackend for Apt {
     fn name(&self) -> &'static str {
         "apt"
@@ -45,6 +48,7 @@ impl PackageBackend for Apt {
     fn refresh(&self, report: &Reporter) -> Result<Snapshot> {
         let _lock = self.lock()?;
         self.write_config(&[])?;
+        self.require_space()?;
         let progress = report.progress("asking the package repositories", 0, Unit::Items);
         let mut output = Vec::new();
         let result = self.apt_get().args(["update", "--error-on=any"]).run_lines(|line| {
@@ -71,16 +75,18 @@ impl PackageBackend for Apt {
         indexes.check_known(request)?;
         let mut names: BTreeSet<String> = request.packages.iter().map(|wanted| wanted.name.clone()).collect();
         names.extend(indexes.essential());
-        let output = self
+        // What does not fit together is told on standard output, so both streams are read.
+        let mut printed = Vec::new();
+        let result = self
             .apt_get()
             .args(["install", "--print-uris", "--yes"])
             .arg("-o")
             .arg(format!("Dir::Cache::archives={}/", self.dir.join("none").display()))
             .arg(if request.recommends { "--install-recommends" } else { "--no-install-recommends" })
             .args(&names)
-            .output();
-        let output = output.map_err(|error| failure::of_resolve(request, error))?;
-        let packages = indexes.find(&output.text())?;
+            .run_lines(|line| printed.push(line.to_owned()));
+        result.map_err(|error| failure::of_resolve(request, &printed, error))?;
+        let packages = indexes.find(&printed)?;
         check_lock(request, &packages)?;
         Ok(packages)
     }
@@ -224,6 +230,21 @@ impl Apt {
     /// A call of apt-get with nosa's configuration.
     fn apt_get(&self) -> Cmd {
         Cmd::new(&tool::APT_GET).env("APT_CONFIG", self.dir.join("apt.conf")).log(&self.log)
+    }
+
+    /// apt waits for ever when its lists run out of space, so there must be enough beforehand.
+    fn require_space(&self) -> Result<()> {
+        let free = fs::free_space(&self.dir)?;
+        if free >= LISTS_SPACE {
+            return Ok(());
+        }
+        let cause = format!(
+            "{}: No space left on device: the package indexes need up to {} MiB, {} MiB are free",
+            self.dir.display(),
+            LISTS_SPACE >> 20,
+            free >> 20
+        );
+        Err(Failure::new(Kind::Resource, cause, "free some space, or use a larger disk").into())
     }
 
     fn lock(&self) -> Result<FileLock> {
