@@ -2,6 +2,7 @@
 //! the cure. Everything else is an `anyhow` chain and counts as internal.
 
 use std::fmt;
+use std::io::ErrorKind;
 
 /// The kinds of failure that callers and scripts tell apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -132,9 +133,11 @@ impl std::error::Error for Failure {}
 #[must_use]
 pub fn classify(error: &anyhow::Error) -> Failure {
     for cause in error.chain() {
-        if let Some(io) = cause.downcast_ref::<std::io::Error>()
-            && is_exhaustion(io)
-        {
+        let io = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+        let errno = cause.downcast_ref::<rustix::io::Errno>().map(|errno| errno.raw_os_error());
+        let full =
+            cause.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == ErrorKind::StorageFull);
+        if full || io.or(errno).is_some_and(is_exhaustion) {
             return Failure::new(
                 Kind::Resource,
                 format!("{error:#}"),
@@ -148,10 +151,11 @@ pub fn classify(error: &anyhow::Error) -> Failure {
     }
 }
 
-fn is_exhaustion(io: &std::io::Error) -> bool {
-    use std::io::ErrorKind;
-    matches!(io.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::OutOfMemory)
-        || matches!(io.raw_os_error(), Some(code) if code == rustix::io::Errno::MFILE.raw_os_error())
+fn is_exhaustion(code: i32) -> bool {
+    use rustix::io::Errno;
+    [Errno::NOSPC, Errno::DQUOT, Errno::NOMEM, Errno::MFILE, Errno::NFILE]
+        .iter()
+        .any(|errno| errno.raw_os_error() == code)
 }
 
 #[cfg(test)]
@@ -171,6 +175,16 @@ mod tests {
         let error = anyhow::Error::from(std::io::Error::from(std::io::ErrorKind::StorageFull))
             .context(Failure::new(Kind::Build, "writing disk.raw", ""));
         assert_eq!(classify(&error).kind, Kind::Resource);
+    }
+
+    #[test]
+    fn running_out_of_file_handles_is_one_too_from_any_library() {
+        for error in [
+            anyhow::Error::from(std::io::Error::from_raw_os_error(rustix::io::Errno::MFILE.raw_os_error())),
+            anyhow::Error::from(rustix::io::Errno::NOSPC),
+        ] {
+            assert_eq!(classify(&error.context("creating the file")).kind, Kind::Resource);
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bad_config;
+mod boot;
 mod disk;
 mod fixture;
 mod hard;

@@ -1,7 +1,7 @@
 //! A whole build of the default variant against outside judges, and what happens when it is built again.
 
 use std::fs;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use nosa::host::Cmd;
@@ -114,26 +114,40 @@ fn the_deployment_in_the_image_is_the_commit() {
         said(Cmd::program("diff").args(["-r", "--no-dereference", "etc", "usr/etc"]).dir(&deployment)).1;
     assert_eq!(differences, "");
     fs::remove_dir_all(deployment.join("etc")).unwrap();
-    // debugfs does not dump extended attributes: those that the commit has must be in the image.
+    // debugfs dumps neither extended attributes nor set-id and sticky bits: those that the commit has must be
+    // in the image, and are then given to what was dumped.
     let repo = Repo::open(&shared.join("cache/repo")).unwrap();
-    let mut attributes = 0;
+    let (mut attributes, mut special) = (0, 0);
     for node in repo.walk(commit.parse().unwrap()).unwrap() {
-        let NodeObject::File(checksum) = node.object else { continue };
-        let file = repo.file(checksum).unwrap();
-        if !matches!(file.content, Content::Regular(..)) {
-            continue;
-        }
-        for (name, value) in &file.attributes.xattrs {
+        let path = deployment.join(&node.path);
+        let in_image = format!("/{inside}/{}", node.path.display());
+        let meta = match node.object {
+            NodeObject::Directory { attributes, .. } => attributes,
+            NodeObject::File(checksum) => {
+                let file = repo.file(checksum).unwrap();
+                if !matches!(file.content, Content::Regular(..)) {
+                    continue;
+                }
+                file.attributes
+            }
+        };
+        for (name, value) in &meta.xattrs {
             let name = String::from_utf8_lossy(name).trim_end_matches('\0').to_owned();
             let saved = disk.path("attribute");
-            let request = format!("ea_get -f {saved} \"/{inside}/{}\" {name}", node.path.display());
-            host("debugfs", &["-R", &request, &disk.path("root")]);
-            assert_eq!(&fs::read(&saved).unwrap(), value, "{name} of {}", node.path.display());
-            let path = deployment.join(&node.path);
+            host("debugfs", &["-R", &format!("ea_get -f {saved} \"{in_image}\" {name}"), &disk.path("root")]);
+            assert_eq!(&fs::read(&saved).unwrap(), value, "{name} of {in_image}");
             rustix::fs::setxattr(&path, &name, value, rustix::fs::XattrFlags::empty()).unwrap();
             attributes += 1;
         }
+        if meta.mode & 0o7000 != 0 {
+            let stat = host("debugfs", &["-R", &format!("stat \"{in_image}\""), &disk.path("root")]);
+            let mode = format!("Mode:  0{:o}", meta.mode & 0o7777);
+            assert!(stat.contains(&mode), "{in_image} must have {mode}: {stat}");
+            fs::set_permissions(&path, fs::Permissions::from_mode(meta.mode & 0o7777)).unwrap();
+            special += 1;
+        }
     }
+    assert!(special > 5, "the variant has set-id programs: {special}");
     assert!(attributes > 0, "the variant has files with capabilities");
     // What is left must give the same checksum over every path, mode, owner, attribute, link and byte.
     let again = Repo::create(&disk.place.path().join("again")).unwrap();

@@ -20,6 +20,9 @@ use rustix::fs::{AtFlags, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps,
 /// Directories at the top that are links into /usr (the merged-/usr layout of Debian 12 and later).
 const ALIASES: &[&str] = &["bin", "lib", "lib64", "sbin"];
 
+/// How many directories are kept open: an ordinary user may have 1024 files open in all.
+const OPEN_DIRECTORIES: usize = 256;
+
 /// A tree that packages are unpacked into.
 pub struct Tree {
     root: PathBuf,
@@ -206,7 +209,12 @@ impl Tree {
         let real = crate::host::fs::descriptor_path(&dir)?;
         let path_inside = real.strip_prefix(&self.root).unwrap_or(Path::new("")).to_owned();
         let parent = Arc::new(Parent { dir, path: path_inside });
-        self.state().parents.insert(path.to_owned(), Arc::clone(&parent));
+        let mut state = self.state();
+        if state.parents.len() >= OPEN_DIRECTORIES {
+            state.parents.clear();
+        }
+        state.parents.insert(path.to_owned(), Arc::clone(&parent));
+        drop(state);
         Ok(parent)
     }
 
@@ -349,6 +357,18 @@ mod tests {
             format!("{error:#}"),
             "unpacking /usr/f: package a ships it too, and neither replaces the other"
         );
+    }
+
+    #[test]
+    fn thousands_of_directories_need_few_open_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths: Vec<String> = (0..2000).map(|number| format!("./usr/d{number}/f")).collect();
+        let entries: Vec<_> = paths.iter().map(|path| (path.as_str(), Regular, "x")).collect();
+        let before = std::fs::read_dir("/proc/self/fd").unwrap().count();
+        let tree = Tree::new(dir.path(), vec!["many".into()], vec![Vec::new()]).unwrap();
+        tree.unpack(0, archive(&entries).as_slice(), &|_| false).unwrap();
+        let open = std::fs::read_dir("/proc/self/fd").unwrap().count() - before;
+        assert!(open < 400, "{open} files are open");
     }
 
     #[test]
