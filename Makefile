@@ -25,7 +25,7 @@ check:
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
 
-## Ratios against the field's own programs on the same input.
+## Ratios against the field's own programs on the same input; as root (sudo -E make bench).
 bench: deps
 	cargo bench --locked
 
