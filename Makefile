@@ -3,6 +3,9 @@
 DEMO ?= demo
 NOSA = target/release/nosa
 
+# Where rustup puts the toolchain.
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+
 .PHONY: demo test deps build check bench clean
 
 ## From nothing to a booted machine: builds nosa, builds debian-container in $(DEMO)/, boots and tests it.

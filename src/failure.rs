@@ -141,7 +141,7 @@ pub fn classify(error: &anyhow::Error) -> Failure {
             return Failure::new(
                 Kind::Resource,
                 format!("{error:#}"),
-                "free some space (`nosa prune`, `nosa clean`), or give a larger disk or TMPDIR, and run it again",
+                "free some space (`nosa clean --all` in workdirs you no longer need), or give a larger disk or TMPDIR, and run it again",
             );
         }
     }

@@ -149,6 +149,7 @@ impl<'a> Recipe<'a> {
     /// the epoch.
     pub fn compose(&self, planned: &Planned, version: &str, timestamp: u64) -> Result<OstreeCommit> {
         let rootfs = self.pipeline.run(&self.composition(&planned.installed, version.to_owned())?)?;
+        rootfs.check_losses(self.options.losses)?;
         let manifest = self.manifest();
         self.pipeline.run(&CommitTree {
             tree: rootfs.tree.clone(),
@@ -255,7 +256,6 @@ impl<'a> Recipe<'a> {
             overlays: Compose::overlays(manifest)?,
             version,
             epoch: tree_epoch(),
-            losses: self.options.losses,
         })
     }
 

@@ -93,12 +93,8 @@ impl Build {
 
     fn required(&self, name: &str) -> Result<Value> {
         json::read(&self.dir.join(name))?.ok_or_else(|| {
-            Failure::new(
-                Kind::Artifact,
-                format!("build {} has no {name}", self.id),
-                "restore it from a copy, or remove the build with `nosa prune`",
-            )
-            .into()
+            Failure::new(Kind::Artifact, format!("build {} has no {name}", self.id), "restore it from a copy")
+                .into()
         })
     }
 

@@ -1,9 +1,12 @@
 //! `nosa clean`: removes what can be made again.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 
 use super::Context;
 use crate::host::fs;
+use crate::pipeline::Cache;
 
 /// Remove builds and scratch files of the workdir
 #[derive(Debug, clap::Args)]
@@ -14,9 +17,22 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<()> {
-    let parts: &[&str] = if args.all { &["builds", "tmp", "cache"] } else { &["builds", "tmp"] };
-    for part in parts {
-        fs::remove_tree(&context.workdir.join(part))?;
+    let workdir = context.open()?;
+    let _lock = workdir.lock("nosa clean")?;
+    if args.all {
+        // Void before it is gone: what an interruption leaves must not count as an output.
+        Cache::open(&workdir.cache_dir())?.clear()?;
     }
-    parts.iter().try_for_each(|part| fs::create_dir_all(&context.workdir.join(part)))
+    let parts: &[PathBuf] = if args.all {
+        &[workdir.builds_dir(), workdir.tmp_dir(), workdir.cache_dir()]
+    } else {
+        &[workdir.builds_dir(), workdir.tmp_dir()]
+    };
+    for part in parts {
+        // Not the lock that this command holds: another one must still meet it.
+        for path in fs::read_dir_sorted(part)?.iter().filter(|path| !path.ends_with("build.lock")) {
+            fs::remove_tree(path)?;
+        }
+    }
+    Ok(())
 }

@@ -62,7 +62,9 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<()> {
 }
 
 fn clone(address: &str, branch: Option<&str>, target: &Path) -> Result<()> {
-    let mut git = Cmd::new(&tool::GIT).args(["clone", "--recurse-submodules", "--quiet"]);
+    // With the user's environment: an ssh agent may have the key for a private configuration.
+    let mut git =
+        Cmd::new(&tool::GIT).inherit_environment().args(["clone", "--recurse-submodules", "--quiet"]);
     if let Some(branch) = branch {
         git = git.args(["--branch", branch]);
     }

@@ -61,7 +61,7 @@ enum Command {
 impl Command {
     /// Whether the command handles trees, whose files have owners of their own.
     const fn handles_trees(&self) -> bool {
-        matches!(self, Self::Build(_) | Self::Buildextend(_) | Self::Clean(_))
+        matches!(self, Self::Fetch(_) | Self::Build(_) | Self::Buildextend(_) | Self::Clean(_))
     }
 }
 

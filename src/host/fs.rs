@@ -117,6 +117,19 @@ fn copy_sparse_into(source: &File, target: &File) -> io::Result<()> {
     Ok(())
 }
 
+/// Makes `path` a file of its own, writable, if it shares its data with another name.
+pub fn unshare_file(path: &Path) -> Result<()> {
+    use std::os::unix::fs::MetadataExt as _;
+    let meta = fs::metadata(path).with_context(|| format!("reading {}", path.display()))?;
+    if meta.nlink() > 1 {
+        let beside = beside(path);
+        copy_sparse(path, &beside)?;
+        rename(&beside, path)?;
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(0o644))
+        .with_context(|| format!("making {} writable", path.display()))
+}
+
 /// Removes a file; a missing one is fine.
 pub fn remove_file_if_exists(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
@@ -200,6 +213,27 @@ pub fn read_dir_sorted(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
+/// The real place of `path` below `root`, its links resolved as they would be with `root` as `/`; what the
+/// last component is, if anything, is left alone. Its directories must exist.
+pub fn inside(root: &Path, path: &Path) -> Result<PathBuf> {
+    use rustix::fs::{Mode, OFlags, ResolveFlags};
+    let path = path.strip_prefix("/").unwrap_or(path);
+    let doing = || format!("opening the directory of /{} in {}", path.display(), root.display());
+    let directory = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let top = rustix::fs::open(root, directory, Mode::empty()).with_context(doing)?;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let parent = rustix::fs::openat2(&top, parent, directory, Mode::empty(), resolve).with_context(doing)?;
+    Ok(descriptor_path(&parent)?.join(path.file_name().unwrap_or_default()))
+}
+
+/// Writes a file below `root` by [`inside`]; a link that is there is replaced, not followed.
+pub fn write_inside(root: &Path, path: &str, bytes: impl AsRef<[u8]>) -> Result<()> {
+    let place = inside(root, Path::new(path))?;
+    remove_file_if_exists(&place)?;
+    write(&place, bytes)
+}
+
 /// Bytes that this user may still write to the file system of `path`.
 pub fn free_space(path: &Path) -> Result<u64> {
     let stat = rustix::fs::statvfs(path)
@@ -252,6 +286,31 @@ mod tests {
         copy_sparse(&from, &to).unwrap();
         assert!(fs::read(&from).unwrap() == fs::read(&to).unwrap());
         assert!(fs::metadata(&to).unwrap().blocks() < 1024);
+    }
+
+    #[test]
+    fn a_link_to_the_hosts_root_stays_inside() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        fs::create_dir_all(root.join("var")).unwrap();
+        fs::create_dir_all(root.join("run")).unwrap();
+        std::os::unix::fs::symlink("/run", root.join("var/run")).unwrap();
+        assert_eq!(inside(&root, Path::new("var/run/x")).unwrap(), root.join("run/x"));
+        std::os::unix::fs::symlink("/etc/hostname", root.join("run/y")).unwrap();
+        write_inside(&root, "var/run/y", "mine").unwrap();
+        assert_eq!(fs::read_to_string(root.join("run/y")).unwrap(), "mine");
+        assert!(inside(&root, Path::new("nowhere/x")).is_err());
+    }
+
+    #[test]
+    fn a_shared_file_is_written_apart() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, other) = (dir.path().join("one"), dir.path().join("other"));
+        fs::write(&one, "same").unwrap();
+        fs::hard_link(&one, &other).unwrap();
+        unshare_file(&one).unwrap();
+        fs::write(&one, "changed").unwrap();
+        assert_eq!(fs::read_to_string(&other).unwrap(), "same");
     }
 
     #[test]

@@ -69,6 +69,8 @@ impl Session {
         let status = ssh.interactive(&self.command)?;
         ssh.disconnect()?;
         if self.persistent {
+            // The cache has the same file, and what it has must stay as it was made.
+            crate::host::fs::unshare_file(&self.image)?;
             vm.shut_down(POWER_OFF_LIMIT * pace)?;
         }
         Ok(status.code().unwrap_or(255))

@@ -74,7 +74,7 @@ impl Cache {
         fs::write(&dir.join("record.json"), text)?;
         let entry = self.entry(&record.stage, record.key);
         fs::create_dir_all(entry.parent().unwrap_or(&self.dir))?;
-        fs::remove_tree(&entry)?;
+        discard(&entry)?;
         fs::rename(dir, &entry)?;
         Ok(entry.join("out"))
     }
@@ -89,7 +89,7 @@ impl Cache {
                 match fs::read_optional(&marker)? {
                     None => {}
                     Some(written) if written == boot => waiting.push(marker),
-                    Some(_) => fs::remove_tree(&entry)?,
+                    Some(_) => discard(&entry)?,
                 }
             }
         }
@@ -118,15 +118,10 @@ impl Cache {
         Ok(())
     }
 
-    /// Removes all outputs of `stage` but the one of `key`: old trees are large and not asked for again.
-    pub fn keep_only(&self, stage: &str, key: Digest) -> Result<()> {
-        let dir = self.dir.join("stages").join(stage);
-        if dir.is_dir() {
-            for entry in fs::read_dir_sorted(&dir)? {
-                if entry != self.entry(stage, key) {
-                    fs::remove_tree(&entry)?;
-                }
-            }
+    /// Removes every output.
+    pub fn clear(&self) -> Result<()> {
+        for stage in fs::read_dir_sorted(&self.dir.join("stages"))? {
+            fs::read_dir_sorted(&stage)?.iter().try_for_each(|entry| discard(entry))?;
         }
         Ok(())
     }
@@ -134,6 +129,12 @@ impl Cache {
     fn entry(&self, stage: &str, key: Digest) -> PathBuf {
         self.dir.join("stages").join(stage).join(key.to_string())
     }
+}
+
+/// Removes an entry: its record first, so that what an interruption leaves is no entry.
+fn discard(entry: &Path) -> Result<()> {
+    fs::remove_file_if_exists(&entry.join("record.json"))?;
+    fs::remove_tree(entry)
 }
 
 /// Identifies this boot of the machine; empty where the kernel does not tell.

@@ -73,6 +73,8 @@ impl<'a> Publisher<'a> {
             && version.is_none_or(|version| version == meta.ostree_version)
             && self.is_current(meta, &planned, kinds)
         {
+            // From the cache, unless that has lost it: then the commit is made again.
+            self.recipe.compose(&planned, &meta.ostree_version, timestamp_of(meta)?)?;
             return Ok(Outcome::Unchanged(build.clone()));
         }
         let name = self.name(version, &planned, latest.as_ref().map(|(_, meta)| meta))?;
@@ -277,7 +279,11 @@ fn timestamp_of(meta: &Meta) -> Result<u64> {
 }
 
 fn stage_file(staging: &Staging, source: &Path, name: &str) -> Result<Artifact> {
-    fs::link_or_copy(source, &staging.path().join(name))?;
+    let target = staging.path().join(name);
+    fs::link_or_copy(source, &target)?;
+    // The cache may have the same file: nobody is to write into it.
+    std::fs::set_permissions(&target, std::os::unix::fs::PermissionsExt::from_mode(0o444))
+        .with_context(|| format!("sealing {}", target.display()))?;
     describe(source, name)
 }
 

@@ -25,8 +25,6 @@ pub struct Compose<'a> {
     pub version: String,
     /// The time that scripts see.
     pub epoch: u64,
-    /// What to do about files in /var.
-    pub losses: LossPolicy,
 }
 
 /// A tree in OSTree's layout.
@@ -37,12 +35,23 @@ pub struct RootFs {
     /// The kernel's version.
     pub kernel: String,
     digest: Digest,
+    lost: Vec<String>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Facts {
     kernel: String,
     digest: Digest,
+    /// Files in /var that the image lacks, each with whose it is.
+    #[serde(default)]
+    lost: Vec<String>,
+}
+
+impl RootFs {
+    /// Fails when files in /var are missing from the image and the policy does not allow it.
+    pub fn check_losses(&self, policy: LossPolicy) -> Result<()> {
+        losses::check(&self.lost, policy)
+    }
 }
 
 impl Artifact for RootFs {
@@ -50,7 +59,7 @@ impl Artifact for RootFs {
         let path = out.join("facts.json");
         let facts: Facts = serde_json::from_str(&fs::read_to_string(&path)?)
             .with_context(|| format!("reading {}", path.display()))?;
-        Ok(Self { tree: out.join("tree"), kernel: facts.kernel, digest: facts.digest })
+        Ok(Self { tree: out.join("tree"), kernel: facts.kernel, digest: facts.digest, lost: facts.lost })
     }
 
     fn digest(&self) -> Digest {
@@ -75,6 +84,12 @@ impl<'a> Compose<'a> {
         let mut hasher = KeyHasher::default();
         self.content_key(&mut hasher);
         hasher.input("stage", format_args!("{} {}", Self::NAME, Self::VERSION));
+        // They reach the commit and the image, though not the tree.
+        let manifest = self.manifest;
+        hasher.input("ref", &manifest.reference);
+        hasher.input("name", format_args!("{}: {}", manifest.name, manifest.summary));
+        hasher.input("add-commit-metadata", format_args!("{:?}", manifest.commit_metadata));
+        hasher.input("container-cmd", manifest.container_cmd.join(" "));
         hasher.digest()
     }
 
@@ -128,11 +143,11 @@ impl Stage for Compose<'_> {
         let kernel = kernel::settle(&tree)?;
         let args = &self.manifest.initramfs_args;
         kernel::initramfs(&tree, &kernel, args, root_driver(self.manifest), self.epoch, work)?;
-        losses::empty_var(&tree, &owners, self.losses, &work.report)?;
+        let lost = losses::empty_var(&tree, &owners, &work.report)?;
         layout::finish(&tree, self.manifest, &work.report)?;
         let mut hasher = KeyHasher::default();
         self.key(&mut hasher);
-        let facts = Facts { kernel, digest: hasher.digest() };
+        let facts = Facts { kernel, digest: hasher.digest(), lost };
         let text = serde_json::to_string(&facts).context("encoding facts about the tree")?;
         fs::write(&work.out().join("facts.json"), text)?;
         RootFs::load(&work.out())

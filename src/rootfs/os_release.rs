@@ -8,9 +8,8 @@ use crate::host::fs;
 
 /// Replaces `base` by `version` in VERSION and PRETTY_NAME and adds OSTREE_VERSION.
 pub(super) fn mutate(tree: &Path, base: &str, version: &str) -> Result<()> {
-    let path = tree.join("usr/lib/os-release");
-    let text = fs::read_to_string(&path)?;
-    fs::write(&path, mutated(&text, base, version))
+    let text = fs::read_to_string(&fs::inside(tree, Path::new("usr/lib/os-release"))?)?;
+    fs::write_inside(tree, "usr/lib/os-release", mutated(&text, base, version))
 }
 
 fn mutated(text: &str, base: &str, version: &str) -> String {

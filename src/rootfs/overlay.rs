@@ -141,11 +141,13 @@ impl Overlay {
         entry: &Entry,
         owners: &BTreeMap<String, String>,
     ) -> Result<()> {
-        let target = tree.join(path);
+        let target = fs::inside(tree, path)?;
         let there = std::fs::symlink_metadata(&target).ok();
         match (entry, &there) {
             // A link to a directory (as /bin is one) stands for it.
-            (Entry::Dir { .. }, Some(meta)) if meta.is_dir() || target.is_dir() => return Ok(()),
+            (Entry::Dir { .. }, Some(meta)) if meta.is_dir() || leads_to_directory(tree, path) => {
+                return Ok(());
+            }
             (Entry::Dir { .. } | Entry::File { .. } | Entry::Link { .. }, None) => {}
             (_, Some(_)) if same(entry, &target)? => return Ok(()),
             (_, Some(_)) => return Err(self.conflict(path, owners).into()),
@@ -159,10 +161,14 @@ impl Overlay {
                 std::os::unix::fs::symlink(to, &target)
                     .with_context(|| format!("linking {}", target.display()))?;
             }
-            Entry::File { mode, .. } => {
+            Entry::File { mode, digest } => {
                 std::fs::copy(self.dir.join(path), &target)
                     .with_context(|| format!("writing {}", target.display()))?;
                 set_mode(&target, *mode)?;
+                if sha256_file(&target)? != *digest {
+                    let cause = format!("{}/{}: changed while it was read", self.name, path.display());
+                    return Err(Failure::new(Kind::Build, cause, "run it again").into());
+                }
             }
         }
         Ok(())
@@ -180,6 +186,11 @@ impl Overlay {
             "use a drop-in directory, leave the package's file out with remove-from-packages, or change it in postprocess",
         )
     }
+}
+
+/// Whether a path is a directory of the tree by way of links.
+fn leads_to_directory(tree: &Path, path: &Path) -> bool {
+    fs::inside(tree, &path.join(".")).is_ok_and(|place| place.is_dir())
 }
 
 /// Whether what is at `target` is what the entry would put there.

@@ -5,6 +5,20 @@ use std::path::{Path, PathBuf};
 
 use crate::host::{Cmd, tool};
 
+/// What package scripts need to own files of any user; not CAP_SYS_ADMIN, with which a script that runs
+/// under the host's root could mount a /proc of its own and reach the kernel's settings.
+const CAPABILITIES: &[&str] = &[
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETFCAP",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SYS_CHROOT",
+];
+
 /// How to run programs of a tree: the tree is `/`, /proc, /dev, /run and /tmp are fresh, there is no
 /// network, and no process outlives the program.
 #[derive(Debug, Clone)]
@@ -67,7 +81,10 @@ impl Sandbox {
         let mut argv: Vec<OsString> = Vec::new();
         let mut add = |words: &[&str]| argv.extend(words.iter().map(OsString::from));
         add(&["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]);
-        add(&["--die-with-parent", "--new-session", "--hostname", "localhost", "--cap-add", "ALL"]);
+        add(&["--die-with-parent", "--new-session", "--hostname", "localhost", "--cap-drop", "ALL"]);
+        for capability in CAPABILITIES {
+            add(&["--cap-add", capability]);
+        }
         add(&[if self.root_read_only { "--ro-bind" } else { "--bind" }]);
         argv.extend([self.root.clone().into(), "/".into()]);
         let mut add = |words: &[&str]| argv.extend(words.iter().map(OsString::from));

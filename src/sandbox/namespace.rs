@@ -5,6 +5,7 @@
 //! two meet through /proc (`ns/user` differs, `uid_map` is filled), so no descriptor has to be passed.
 //! See user_namespaces(7).
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -64,8 +65,15 @@ pub fn enter() -> Result<Entered> {
         return Err(error);
     }
     let status = child.wait()?;
-    let code = status.code().and_then(|code| u8::try_from(code).ok());
-    Ok(Entered::Done(ExitCode::from(code.unwrap_or(Kind::Interrupted.exit_code()))))
+    match status.code().and_then(|code| u8::try_from(code).ok()) {
+        Some(code) => Ok(Entered::Done(ExitCode::from(code))),
+        None => Err(Failure::new(
+            if status.signal() == Some(9) { Kind::Resource } else { Kind::Interrupted },
+            format!("the build was ended by signal {}", status.signal().unwrap_or(0)),
+            "signal 9 without anybody's doing means that memory ran out; nothing half-made counts, so run it again",
+        )
+        .into()),
+    }
 }
 
 fn unshare() -> Result<()> {

@@ -35,6 +35,7 @@ impl Mirrors {
         for line in text.lines() {
             let mut words = line.split_whitespace();
             let Some(uri) = words.next() else { continue };
+            let Some(uri) = first_of_list(uri) else { continue };
             let uri = uri.trim_end_matches('/');
             let debian = words.next().is_none_or(|origin| origin == "Debian");
             if uri.ends_with("debian-security") {
@@ -72,6 +73,17 @@ impl Mirrors {
     }
 }
 
+/// Cloud images have `mirror+file:/etc/apt/mirrors/debian.list`: a file with an address a line
+/// (apt-transport-mirror(1)).
+fn first_of_list(uri: &str) -> Option<String> {
+    let Some(path) = uri.strip_prefix("mirror+file:") else { return Some(uri.to_owned()) };
+    let path = format!("/{}", path.trim_matches('/'));
+    let text = crate::host::fs::read_optional(std::path::Path::new(&path)).ok()??;
+    let mut words =
+        text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_whitespace().next());
+    words.next().map(str::to_owned)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,6 +96,14 @@ mod tests {
         let mirrors = Mirrors::from_targets(text);
         assert_eq!(mirrors.debian.as_deref(), Some("http://mirror.example/debian"));
         assert_eq!(mirrors.security.as_deref(), Some("http://mirror.example/debian-security"));
+    }
+
+    #[test]
+    fn a_list_of_mirrors_stands_for_its_first() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "# fast\nhttps://mirror.example/debian\tpriority:1\n").unwrap();
+        let text = format!("mirror+file:{}/ Debian Debian\n", file.path().display());
+        assert_eq!(Mirrors::from_targets(&text).debian.as_deref(), Some("https://mirror.example/debian"));
     }
 
     #[test]

@@ -36,8 +36,12 @@ impl PackageBackend for Apt {
     }
 
     fn identity(&self) -> Digest {
-        let repositories: Vec<_> =
-            self.repositories.iter().map(|repository| (&repository.id, repository.restricted)).collect();
+        // As written, without the mirror: two mirrors of one archive give the same answers.
+        let repositories: Vec<_> = self
+            .repositories
+            .iter()
+            .map(|repository| (&repository.id, repository.restricted, &repository.definition))
+            .collect();
         Digest::of(format!("{} {repositories:?} {:?}", self.arch, self.repo_packages))
     }
 
@@ -49,6 +53,8 @@ impl PackageBackend for Apt {
         let _lock = self.lock()?;
         self.write_config(&[])?;
         self.require_space()?;
+        // Until it succeeds, nothing is known: the lists may be of two days.
+        fs::remove_file_if_exists(&self.dir.join("snapshot.json"))?;
         let progress = report.progress("asking the package repositories", 0, Unit::Items);
         let mut output = Vec::new();
         let result = self.apt_get().args(["update", "--error-on=any"]).run_lines(|line| {
