@@ -73,7 +73,7 @@ fn bench(args: &[String]) -> Result<ExitCode> {
     if wanted("compose") {
         place.compose(&mut table, runs)?;
     }
-    table.print();
+    table.finish();
     Ok(ExitCode::SUCCESS)
 }
 
@@ -230,10 +230,10 @@ impl Place {
     }
 }
 
-/// What is printed in the end.
+/// Prints each figure as soon as it is there: who interrupts the bench keeps what was measured.
 #[derive(Default)]
 struct Table {
-    rows: Vec<[String; 5]>,
+    started: bool,
     disturbed: bool,
 }
 
@@ -241,11 +241,7 @@ impl Table {
     /// A figure of nosa alone, with what it should not exceed.
     fn own(&mut self, what: &str, cost: Cost, value: f64, aim: Option<f64>) {
         let aim = aim.map(|aim| format!("≤ {aim:.0}, {}", if value <= aim { "met" } else { "missed" }));
-        self.row(
-            what,
-            [figure(value), String::new(), String::new(), aim.unwrap_or_default()],
-            cost.disturbed,
-        );
+        self.row(what, [&figure(value), "", "", aim.as_deref().unwrap_or("")], cost.disturbed);
     }
 
     /// nosa's cost and another program's.
@@ -258,28 +254,30 @@ impl Table {
             ("peak MiB", ours.tree, theirs.tree),
         ];
         for (unit, ours, theirs) in rows {
-            let cells = [figure(ours), figure(theirs), format!("{:.2}", ours / theirs), String::new()];
+            let ratio = format!("{:.2}", ours / theirs);
+            let cells = [figure(ours), figure(theirs), ratio, String::new()];
+            let cells = cells.each_ref().map(String::as_str);
             self.row(&format!("{what} / {other}: {unit}"), cells, disturbed);
         }
     }
 
-    fn row(&mut self, what: &str, cells: [String; 4], disturbed: bool) {
+    fn row(&mut self, what: &str, cells: [&str; 4], disturbed: bool) {
+        if !std::mem::replace(&mut self.started, true) {
+            print_row("what", ["nosa", "other", "ratio", "aim"]);
+        }
         self.disturbed |= disturbed;
-        let [ours, theirs, ratio, aim] = cells;
-        let mark = if disturbed { " *" } else { "" };
-        self.rows.push([format!("{what}{mark}"), ours, theirs, ratio, aim]);
+        print_row(&format!("{what}{}", if disturbed { " *" } else { "" }), cells);
     }
 
-    fn print(&self) {
-        let heading = ["what", "nosa", "other", "ratio", "aim"].map(str::to_owned);
-        println!();
-        for [what, ours, theirs, ratio, aim] in std::iter::once(&heading).chain(&self.rows) {
-            println!("{}", format!("{what:40} {ours:>8} {theirs:>8} {ratio:>6}  {aim}").trim_end());
-        }
+    fn finish(&self) {
         if self.disturbed {
             println!("* other work used the processors meanwhile: measure again on a quiet machine");
         }
     }
+}
+
+fn print_row(what: &str, [ours, theirs, ratio, aim]: [&str; 4]) {
+    println!("{}", format!("{what:40} {ours:>8} {theirs:>8} {ratio:>6}  {aim}").trim_end());
 }
 
 fn figure(value: f64) -> String {

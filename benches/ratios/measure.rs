@@ -8,7 +8,7 @@
 //! - **Memory** is sampled: `tree`, the greatest sum of anonymous memory over all processes that live at
 //!   once; `own`, the high-water mark of the largest process of the measured program itself.
 //! - Other work on the machine would be measured along: a run during which others burned more than a quarter
-//!   of a processor is done again, twice at most, then marked.
+//!   of a processor is done again, once, then marked.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -23,8 +23,8 @@ use rustix::process::WaitOptions;
 const PERIOD: Duration = Duration::from_millis(40);
 /// The share of one processor that others may use while something is measured.
 const NOISE: f64 = 0.25;
-/// How often a disturbed run is done again.
-const AGAIN: usize = 2;
+/// How often a disturbed run is done again: on a busy machine more would not help.
+const AGAIN: usize = 1;
 /// How long orphans may live on.
 const PATIENCE: Duration = Duration::from_secs(10);
 
