@@ -170,7 +170,7 @@ impl Place {
             driven::content(&ours)? == driven::content(&theirs)?,
             "nosa and ostree committed different trees"
         );
-        table.against("commit", "ostree commit", &costs);
+        table.against("commit", "ostree commit", &costs, 0.5);
         empty(&ours)?;
         empty(&theirs)
     }
@@ -193,7 +193,7 @@ impl Place {
             },
         ];
         let costs = measure::compare(&subjects, runs)?;
-        table.against("disk", "cp -a", &costs);
+        table.against("disk", "cp -a", &costs, 3.0);
         fs::remove_tree(&copy)
     }
 
@@ -225,7 +225,7 @@ impl Place {
         let costs = measure::compare(&subjects, runs)?;
         archive.check(&tree)?;
         archive.check(&self.stage("install")?.join("tree"))?;
-        table.against("compose", "mmdebstrap", &costs);
+        table.against("compose", "mmdebstrap", &costs, 0.7);
         fs::remove_tree(&tree)
     }
 }
@@ -244,8 +244,8 @@ impl Table {
         self.row(what, [&figure(value), "", "", aim.as_deref().unwrap_or("")], cost.disturbed);
     }
 
-    /// nosa's cost and another program's.
-    fn against(&mut self, what: &str, other: &str, costs: &[Cost]) {
+    /// nosa's cost and another program's, and the ratio of processor time that nosa aims at.
+    fn against(&mut self, what: &str, other: &str, costs: &[Cost], aim: f64) {
         let [ours, theirs] = costs else { return };
         let disturbed = ours.disturbed || theirs.disturbed;
         let rows = [
@@ -254,8 +254,12 @@ impl Table {
             ("peak MiB", ours.tree, theirs.tree),
         ];
         for (unit, ours, theirs) in rows {
-            let ratio = format!("{:.2}", ours / theirs);
-            let cells = [figure(ours), figure(theirs), ratio, String::new()];
+            let ratio = ours / theirs;
+            let verdict = match unit {
+                "CPU s" => format!("≤ {aim}, {}", if ratio <= aim { "met" } else { "missed" }),
+                _ => String::new(),
+            };
+            let cells = [figure(ours), figure(theirs), format!("{ratio:.2}"), verdict];
             let cells = cells.each_ref().map(String::as_str);
             self.row(&format!("{what} / {other}: {unit}"), cells, disturbed);
         }
