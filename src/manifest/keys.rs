@@ -177,7 +177,7 @@ pub(super) const KEYS: &[Key] = &[
     // Ignoring these would build something else.
     refused("add-files", "put the files into a directory of overlay.d and name it in `ostree-layers`"),
     refused("units", "enable units by a preset in an overlay, or by systemctl in `postprocess`"),
-    refused("ostree-override-layers", "name the directory in `ostree-layers`, or use overrides/rootfs"),
+    refused("ostree-override-layers", "name the directory in `ostree-layers`"),
     refused("platform-module", "remove it: modular repositories are not supported"),
     refused("base-refspec", CLIENT),
     refused("container-image-reference", CLIENT),

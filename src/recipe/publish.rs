@@ -60,6 +60,18 @@ impl<'a> Publisher<'a> {
         for path in recovery.unlisted {
             recipe.pipeline.report().warn(format!("{} is not listed in builds.json", path.display()));
         }
+        for name in ["rpm", "deb", "rootfs"] {
+            let dir = workdir.overrides_dir(name);
+            if dir.is_dir() && !fs::read_dir_sorted(&dir)?.is_empty() {
+                let cause = format!("{} holds files, but overrides are not built in yet", dir.display());
+                return Err(Failure::new(
+                    Kind::Config,
+                    cause,
+                    "empty it; an overlay or a lock may do instead",
+                )
+                .into());
+            }
+        }
         Ok(Self { recipe, workdir, lock, arch: environment::basearch() })
     }
 
