@@ -2,18 +2,26 @@
 //! publishing. A record, never a process: it knows no stage.
 
 mod build;
+#[cfg(test)]
+mod fixture;
 mod index;
 mod json;
 mod merge;
 mod meta;
+mod keys;
+mod prune;
 mod publish;
+mod record;
 mod schema;
+mod tags;
 mod version;
 mod workdir;
 
 pub use build::Build;
 pub use index::{Index, IndexEntry, Tag};
+pub use keys::{KeyPath, Setting};
 pub use meta::{Artifact, CommitMeta, ContainerImage, GitSource, Meta, PackageRow};
+pub use prune::{Pruned, Selection};
 pub use publish::{Recovery, Staging};
 pub use schema::{Problem, validate};
 pub use version::{build_id, check_version, next_version};

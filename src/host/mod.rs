@@ -6,12 +6,14 @@ mod command;
 pub mod environment;
 pub mod fs;
 mod limited;
+mod linklock;
 mod lock;
 mod outcome;
 mod tools;
 
 pub use command::{Child, Cmd, Output};
 pub use limited::{Ending, Finished};
+pub use linklock::LinkLock;
 pub use lock::{FileLock, LockHeld};
 pub use outcome::CommandError;
 pub use tools::{Installed, TOOLS, Tool, ToolError, doctor, require};
