@@ -5,12 +5,14 @@
 
 mod publish;
 mod source;
+mod sweep;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+pub use sweep::{Swept, commit_repo, prune_cache};
 pub use publish::{Outcome, Publisher};
 
 use crate::disk::{DiskSize, Qcow2, RawDisk, Sector};

@@ -1,8 +1,10 @@
 //! The command line: one file a command. It does not know how any artifact is made.
 
+mod basearch;
 mod build;
 mod buildextend;
 mod clean;
+mod compress;
 mod context;
 mod doctor;
 mod fetch;
@@ -10,8 +12,15 @@ mod image;
 mod init;
 mod kola;
 mod list;
+mod meta;
+mod prune;
+mod release_meta;
 pub mod render;
 mod run;
+mod sign;
+mod tag;
+mod validate;
+mod which;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -52,7 +61,17 @@ enum Command {
     Build(build::Args),
     Buildextend(buildextend::Args),
     List(list::Args),
+    Meta(meta::Args),
+    Tag(tag::Args),
+    Compress(compress::Args),
+    #[command(visible_alias = "uncompress")]
+    Decompress(compress::Shared),
+    BuildValidate(validate::Args),
+    Sign(sign::Args),
+    GenerateReleaseMeta(release_meta::Args),
+    Prune(prune::Args),
     Clean(clean::Args),
+    Basearch(basearch::Args),
     Run(run::Args),
     Kola(kola::Args),
     Doctor(doctor::Args),
@@ -61,7 +80,11 @@ enum Command {
 impl Command {
     /// Whether the command handles trees, whose files have owners of their own.
     const fn handles_trees(&self) -> bool {
-        matches!(self, Self::Fetch(_) | Self::Build(_) | Self::Buildextend(_) | Self::Clean(_))
+        match self {
+            Self::Fetch(_) | Self::Build(_) | Self::Buildextend(_) | Self::Clean(_) => true,
+            Self::Prune(args) => args.cache,
+            _ => false,
+        }
     }
 }
 
@@ -111,7 +134,16 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Build(args) => build::run(&args, &context)?,
         Command::Buildextend(args) => buildextend::run(&args, &context)?,
         Command::List(args) => list::run(&args, &context)?,
+        Command::Meta(args) => meta::run(&args, &context)?,
+        Command::Tag(args) => tag::run(&args, &context)?,
+        Command::Compress(args) => compress::run(&args, &context)?,
+        Command::Decompress(args) => compress::undo(&args, &context)?,
+        Command::BuildValidate(args) => validate::run(&args, &context)?,
+        Command::Sign(args) => sign::run(&args, &context)?,
+        Command::GenerateReleaseMeta(args) => release_meta::run(&args, &context)?,
+        Command::Prune(args) => prune::run(&args, &context)?,
         Command::Clean(args) => clean::run(&args, &context)?,
+        Command::Basearch(args) => basearch::run(&args, &context)?,
         Command::Run(args) => run::run(&args, &context)?,
         Command::Kola(args) => kola::run(&args, &context)?,
         Command::Doctor(args) => doctor::run(&args, &context)?,

@@ -16,10 +16,10 @@ pub use limited::{Ending, Finished};
 pub use linklock::LinkLock;
 pub use lock::{FileLock, LockHeld};
 pub use outcome::CommandError;
-pub use tools::{Installed, TOOLS, Tool, ToolError, doctor, require};
+pub use tools::{Installed, OCCASIONAL, TOOLS, Tool, ToolError, doctor, require};
 /// The rows of the tool table.
 pub mod tool {
     pub use super::tools::{
-        APT_GET, BWRAP, DEBUGFS, GIT, NEWGIDMAP, NEWUIDMAP, QEMU_IMG, QEMU_X86_64, SSH, SSH_KEYGEN,
+        APT_GET, AWS, BWRAP, CURL, DEBUGFS, GIT, GPG, NEWGIDMAP, NEWUIDMAP, QEMU_IMG, QEMU_X86_64, SSH, SSH_KEYGEN,
     };
 }
