@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-pub use sweep::{Swept, commit_repo, prune_cache};
 pub use publish::{Outcome, Publisher};
+pub use sweep::{Swept, commit_repo, prune_cache};
 
 use crate::disk::{DiskSize, Qcow2, RawDisk, Sector};
 use crate::host::{Cmd, environment, tool};

@@ -3,10 +3,10 @@
 use std::fs as raw;
 use std::path::Path;
 
+use super::build::Build;
 use super::meta::{Artifact, Meta};
 use super::publish::Staging;
 use super::workdir::{BuildLock, ConfigSource, EmbeddedFile, Workdir};
-use super::build::Build;
 
 pub(super) fn workdir(root: &Path) -> Workdir {
     let file = |path| EmbeddedFile { path, mode: 0o644, bytes: b"" };

@@ -273,8 +273,10 @@ mod tests {
     #[test]
     fn two_lists_are_merged_in_order() {
         let list = |ids: &str| {
-            let builds: Vec<Value> =
-                ids.split(' ').map(|id| json!({"id": id, "arches": [if id == "C" { "a" } else { "b" }]})).collect();
+            let builds: Vec<Value> = ids
+                .split(' ')
+                .map(|id| json!({"id": id, "arches": [if id == "C" { "a" } else { "b" }]}))
+                .collect();
             Index::parse("builds.json", json!({"schema-version": "1.0.0", "builds": builds})).unwrap()
         };
         let merged = |own: &str, other: &str| {

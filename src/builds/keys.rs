@@ -62,8 +62,12 @@ impl KeyPath {
         });
         let (place, keys) = known.unwrap_or_default();
         let place = if place.is_empty() { "meta.json".to_owned() } else { format!("`{place}`") };
-        Err(Failure::new(Kind::Artifact, format!("meta.json has no key `{self}`"), format!("{place} has {keys}"))
-            .into())
+        Err(Failure::new(
+            Kind::Artifact,
+            format!("meta.json has no key `{self}`"),
+            format!("{place} has {keys}"),
+        )
+        .into())
     }
 
     /// Sets the value there, making the maps on the way.
@@ -151,7 +155,10 @@ mod tests {
             let failure = crate::failure::classify(&error);
             format!("{} | {}", failure.cause, failure.cure)
         };
-        assert_eq!(missing("images.metal.path"), "meta.json has no key `images.metal.path` | `images` has qemu");
+        assert_eq!(
+            missing("images.metal.path"),
+            "meta.json has no key `images.metal.path` | `images` has qemu"
+        );
         assert_eq!(
             missing("x"),
             "meta.json has no key `x` | meta.json has coreos-assembler.container-config-git, amis, images"

@@ -52,8 +52,7 @@ fn configured(context: &Context) -> Result<Format> {
     if !workdir.config_dir().exists() {
         return Ok(Format::Gzip);
     }
-    let options =
-        LoadOptions { variant: workdir.variant()?, ..LoadOptions::new(environment::basearch()) };
+    let options = LoadOptions { variant: workdir.variant()?, ..LoadOptions::new(environment::basearch()) };
     Ok(manifest::load(&workdir.config_dir(), &options)?.manifest.image.compressor.parse()?)
 }
 
@@ -76,7 +75,8 @@ fn each(
     }
     let row = |change: &Change| {
         let size = change.size.map(render::bytes).unwrap_or_default();
-        let state = change.skipped.map_or_else(|| change.path.clone(), |why| format!("{} {why}", change.path));
+        let state =
+            change.skipped.map_or_else(|| change.path.clone(), |why| format!("{} {why}", change.path));
         vec![change.arch.clone(), change.artifact.clone(), size, state]
     };
     render::print_table(&changes.iter().map(row).collect::<Vec<_>>());

@@ -60,7 +60,8 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<()> {
         let folded = build.finalize(now, validated)?;
         context.report.note(format!("folded {} files into meta.json of build {}", folded.len(), build.id()));
     } else if !args.artifact_json.is_empty() {
-        let parts = args.artifact_json.iter().map(|path| builds::read_part(path)).collect::<Result<Vec<_>>>()?;
+        let parts =
+            args.artifact_json.iter().map(|path| builds::read_part(path)).collect::<Result<Vec<_>>>()?;
         let join = |meta: &mut Value| parts.iter().try_for_each(|part| builds::join_part(meta, part));
         build.update_json(part, now, validated, join)?;
     } else if let Some(name) = &args.image_path {

@@ -39,6 +39,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<()> {
     if bad.is_empty() {
         return Ok(());
     }
-    let cause = format!("{} of {} files are not what the record says: {}", bad.len(), findings.len(), bad.join(", "));
+    let cause =
+        format!("{} of {} files are not what the record says: {}", bad.len(), findings.len(), bad.join(", "));
     Err(Failure::new(Kind::Artifact, cause, "fetch or make them again").into())
 }

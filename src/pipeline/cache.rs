@@ -137,7 +137,10 @@ impl Cache {
     /// The outputs of `stage` that are there for the keys `keys`.
     #[must_use]
     pub fn outputs(&self, keys: &[(String, Digest)], stage: &str) -> Vec<PathBuf> {
-        keys.iter().filter(|(name, _)| name == stage).filter_map(|(name, key)| self.lookup(name, *key)).collect()
+        keys.iter()
+            .filter(|(name, _)| name == stage)
+            .filter_map(|(name, key)| self.lookup(name, *key))
+            .collect()
     }
 
     /// Removes every output.

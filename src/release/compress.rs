@@ -55,7 +55,14 @@ pub fn compress(job: &Job<'_>, format: Format, level: u32) -> Result<Vec<Change>
         let beside = job.build.beside(&path)?;
         let written = job.write(&beside, &source, "compressing", artifact, |mut input, output, size| {
             let mut hashing = Hashing::new(BufWriter::with_capacity(1 << 20, output));
-            compression::encode(format, level, environment::processors(), Some(size), &mut input, &mut hashing)?;
+            compression::encode(
+                format,
+                level,
+                environment::processors(),
+                Some(size),
+                &mut input,
+                &mut hashing,
+            )?;
             let (digest, count, writer) = hashing.finish();
             Ok((digest, count, writer.into_inner().context("writing")?))
         })?;
@@ -188,7 +195,10 @@ impl Job<'_> {
 fn damaged(path: &Path, what: &str, found: &Digest, expected: &str) -> anyhow::Error {
     Failure::new(
         Kind::Artifact,
-        format!("{} is damaged: the SHA-256 of its {what} is {found}, meta.json says {expected}", path.display()),
+        format!(
+            "{} is damaged: the SHA-256 of its {what} is {found}, meta.json says {expected}",
+            path.display()
+        ),
         "fetch or make that artifact again",
     )
     .into()

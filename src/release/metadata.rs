@@ -9,9 +9,30 @@ use crate::failure::{Failure, Kind};
 
 /// Platforms whose image is the artifact of the same name.
 const PLATFORMS: &[&str] = &[
-    "aliyun", "applehv", "aws", "azure", "azurestack", "digitalocean", "exoscale", "gcp", "hetzner", "hyperv",
-    "ibmcloud", "kubevirt", "metal", "nutanix", "nvidiabluefield", "openstack", "oraclecloud", "powervs",
-    "proxmoxve", "qemu", "qemu-secex", "virtualbox", "vmware", "vultr",
+    "aliyun",
+    "applehv",
+    "aws",
+    "azure",
+    "azurestack",
+    "digitalocean",
+    "exoscale",
+    "gcp",
+    "hetzner",
+    "hyperv",
+    "ibmcloud",
+    "kubevirt",
+    "metal",
+    "nutanix",
+    "nvidiabluefield",
+    "openstack",
+    "oraclecloud",
+    "powervs",
+    "proxmoxve",
+    "qemu",
+    "qemu-secex",
+    "virtualbox",
+    "vmware",
+    "vultr",
 ];
 
 /// Artifacts that belong to the platform `metal`: theirs, the format there, and what they are in it.
@@ -145,7 +166,8 @@ impl Place<'_> {
         for key in ["ibmcloud", "powervs"] {
             for upload in meta[key].as_array().into_iter().flatten() {
                 let region = upload["region"].as_str().unwrap_or_default();
-                let place = json!({"object": upload["object"], "bucket": upload["bucket"], "url": upload["url"]});
+                let place =
+                    json!({"object": upload["object"], "bucket": upload["bucket"], "url": upload["url"]});
                 media[key]["images"][region] = place;
             }
         }

@@ -80,7 +80,9 @@ pub fn sign(
 impl GpgKey {
     fn gpg(&self) -> Cmd {
         let mut gpg = Cmd::new(&tool::GPG).args(["--batch", "--no-tty", "--quiet"]);
-        if let Some(home) = self.homedir.clone().or_else(|| environment::var_os("GNUPGHOME").map(PathBuf::from)) {
+        if let Some(home) =
+            self.homedir.clone().or_else(|| environment::var_os("GNUPGHOME").map(PathBuf::from))
+        {
             gpg = gpg.arg("--homedir").arg(home);
         }
         gpg
@@ -116,7 +118,11 @@ impl GpgKey {
             let signing = signing.arg(&self.id).arg("--output").arg(&beside).arg("--detach-sign").arg(&file);
             signing.run().map_err(|error| {
                 let cause = format!("signing {} failed: {error:#}", file.display());
-                Failure::new(Kind::Build, cause, "see that gpg can use the key without asking for a passphrase")
+                Failure::new(
+                    Kind::Build,
+                    cause,
+                    "see that gpg can use the key without asking for a passphrase",
+                )
             })?;
             fs::open(&beside)?.sync_all()?;
             fs::rename(&beside, &signature)?;

@@ -3,8 +3,8 @@
 use std::fs as raw;
 
 use super::super::build::Build;
-use super::super::meta::Artifact;
 use super::super::fixture::{assert_whole, meta, stage, workdir};
+use super::super::meta::Artifact;
 use super::*;
 use crate::failure::classify;
 
