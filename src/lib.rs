@@ -6,6 +6,7 @@
 
 pub mod builds;
 pub mod cli;
+pub mod compare;
 pub mod compression;
 pub mod disk;
 pub mod document;

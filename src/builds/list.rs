@@ -79,6 +79,26 @@ impl Workdir {
     }
 }
 
+impl Workdir {
+    /// The newest build of the same architecture that is older than `build` and here.
+    pub fn build_before(&self, build: &Build) -> Result<Build> {
+        let index = self.index()?;
+        let older = index.builds().iter().skip_while(|entry| entry.id != build.id()).skip(1);
+        let mut builds = older
+            .filter(|entry| entry.arches.iter().any(|arch| arch == build.arch()))
+            .map(|entry| Build::new(self, &entry.id, build.arch()))
+            .filter(Build::is_here);
+        builds.next().ok_or_else(|| {
+            Failure::new(
+                Kind::Artifact,
+                format!("there is no build for {} before {}", build.arch(), build.id()),
+                "name the two builds: --from ID --to ID",
+            )
+            .into()
+        })
+    }
+}
+
 /// Reads a file that is to be joined with meta.json.
 pub fn read_part(path: &Path) -> Result<Value> {
     match json::read(path)? {

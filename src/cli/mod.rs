@@ -6,6 +6,7 @@ mod buildextend;
 mod clean;
 mod compress;
 mod context;
+mod diff;
 mod doctor;
 mod fetch;
 mod image;
@@ -19,6 +20,7 @@ pub mod render;
 mod run;
 mod sign;
 mod tag;
+mod told;
 mod validate;
 mod which;
 
@@ -63,6 +65,7 @@ enum Command {
     List(list::Args),
     Meta(meta::Args),
     Tag(tag::Args),
+    Diff(diff::Args),
     Compress(compress::Args),
     #[command(visible_alias = "uncompress")]
     Decompress(compress::Shared),
@@ -136,6 +139,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::List(args) => list::run(&args, &context)?,
         Command::Meta(args) => meta::run(&args, &context)?,
         Command::Tag(args) => tag::run(&args, &context)?,
+        Command::Diff(args) => diff::run(&args, &context)?,
         Command::Compress(args) => compress::run(&args, &context)?,
         Command::Decompress(args) => compress::undo(&args, &context)?,
         Command::BuildValidate(args) => validate::run(&args, &context)?,

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{BufReader, BufWriter, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
@@ -150,7 +150,7 @@ impl Job<'_> {
     fn write(
         &self,
         beside: &Path,
-        source: &PathBuf,
+        source: &Path,
         doing: &str,
         artifact: &Artifact,
         work: impl FnOnce(&mut dyn Read, File, u64) -> Result<(Digest, u64, File)>,

@@ -23,7 +23,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("builds", &["failure", "host"]),
     ("compression", &["failure", "host"]),
     ("release", &["builds", "compression", "failure", "host", "ostree", "pipeline"]),
-    ("compare", &["builds", "compression", "failure", "host", "ostree", "pipeline"]),
+    ("compare", &["builds", "compression", "failure", "host", "ostree", "pipeline", "vm"]),
     ("transfer", &["builds", "failure", "host", "pipeline"]),
     ("recipe", &["*"]),
     ("cli", &["*"]),

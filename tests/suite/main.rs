@@ -12,6 +12,7 @@ mod layers;
 mod oci;
 mod ostree;
 mod record;
+mod record_diff;
 mod record_files;
 mod reproducible;
 mod sample;
