@@ -42,8 +42,13 @@ impl Workdir {
     pub fn build(&self, id: &str, arch: &str) -> Result<Build> {
         let index = self.index()?;
         if id == "latest" {
-            return match index.latest_for(arch) {
-                Some(entry) => Ok(Build::new(self, &entry.id, arch)),
+            // The newest that is here; builds.json may list others that were never fetched.
+            let of_arch =
+                index.builds().iter().filter(|entry| entry.arches.iter().any(|known| known == arch));
+            let mut builds = of_arch.map(|entry| Build::new(self, &entry.id, arch));
+            let newest = builds.clone().next();
+            return match builds.find(Build::is_here).or(newest) {
+                Some(build) => Ok(build),
                 None => Err(Failure::new(
                     Kind::Artifact,
                     format!("there is no build for {arch} in {}", self.builds_dir().display()),
