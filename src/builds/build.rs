@@ -113,6 +113,11 @@ impl Build {
 
     fn required(&self, name: &str) -> Result<Value> {
         json::read(&self.dir.join(name))?.ok_or_else(|| {
+            if !self.dir.exists() {
+                let cause = format!("build {} is listed in builds.json, but its files are not here", self.id);
+                let cure = format!("fetch it: `nosa buildfetch --build {}`", self.id);
+                return Failure::new(Kind::Artifact, cause, cure).into();
+            }
             Failure::new(Kind::Artifact, format!("build {} has no {name}", self.id), "restore it from a copy")
                 .into()
         })
@@ -323,9 +328,9 @@ impl Build {
         Ok(self.dir.join(format!(".{path}.new")))
     }
 
-    /// Has the file at [`Self::beside`] of `artifact.path` take the place of artifact `name`'s file. An
-    /// interruption leaves the old one whole and listed, or the new one; [`Workdir::recover`] removes the
-    /// other.
+    /// Has the file at [`Self::beside`] of `artifact.path` take the place of artifact `name`'s file, if there is
+    /// one. An interruption leaves the old one whole and listed, or the new one; [`Workdir::recover`] removes
+    /// the other.
     pub fn switch_artifact(
         &self,
         _lock: &BuildLock,
@@ -335,7 +340,11 @@ impl Build {
         after: &mut dyn FnMut(&'static str) -> Result<()>,
     ) -> Result<()> {
         let beside = self.beside(&artifact.path)?;
-        let (_, old) = self.artifact(name)?;
+        let old = self.meta()?.images.remove(name).unwrap_or_default();
+        if old.path == artifact.path && old.sha256 != artifact.sha256 {
+            let cause = format!("artifact `{name}` of build {} is another one here: {}", self.id, old.path);
+            return Err(Failure::new(Kind::Artifact, cause, "remove the build here first").into());
+        }
         finish(&beside)?;
         let journal = self.dir.join(format!(".{name}{SWITCH}"));
         fs::write_atomic(&journal, format!("{}\n{}\n", old.path, artifact.path), 0o644)?;

@@ -296,7 +296,8 @@ impl Checked {
                 let artifact = name.as_ref().and_then(|name| Some((name, images.get(name)?)));
                 if let Some((name, artifact)) = artifact {
                     let now = u64::try_from(clock::now_nanos()).unwrap_or(u64::MAX);
-                    existing.add_artifact(lock, name, &self.dir.join(file), artifact, now)?;
+                    fs::link_or_copy(&self.dir.join(file), &existing.beside(file)?)?;
+                    existing.switch_artifact(lock, name, artifact, now, &mut |_| Ok(()))?;
                 }
             }
             return Ok(());

@@ -110,13 +110,15 @@ impl Remote for Bucket {
 
     fn get(&self, path: &str, target: &Path, size: Option<u64>, report: &Reporter) -> Result<bool> {
         host::require(&[&tool::AWS]).map_err(Failure::from)?;
-        if self.head(path)?.is_none() {
-            return Ok(false);
-        }
         let _progress = report.progress(format!("fetching {path}"), size.unwrap_or(0), Unit::Bytes);
         let copy = self.aws(&["s3", "cp", "--only-show-errors", &self.url(path)]).arg(target);
-        copy.output().map_err(|error| unreachable(&format!("fetching {}", self.url(path)), &said(&error)))?;
-        Ok(true)
+        match copy.output() {
+            Ok(_) => Ok(true),
+            Err(error) if said(&error).contains("(404)") && said(&error).contains("does not exist") => {
+                Ok(false)
+            }
+            Err(error) => Err(unreachable(&format!("fetching {}", self.url(path)), &said(&error))),
+        }
     }
 
     fn put(&self, source: &Path, path: &str, sha256: &str, report: &Reporter) -> Result<()> {
