@@ -266,6 +266,40 @@ fn what_is_not_as_it_says_is_not_taken_over() {
     );
 }
 
+#[test]
+fn a_fetch_that_is_killed_publishes_a_whole_build_or_none() {
+    let source = source();
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path().to_str().unwrap();
+    source.ok(&["buildupload", "-q", "--build", "1.0", dir]);
+    source.ok(&["buildupload", "-q", dir]);
+    let (mut none, mut whole) = (0, 0);
+    for round in 0..40_u64 {
+        let target = Small::new();
+        target.publish("0.9", &[("metal", RAW, b"own")]);
+        let call = ["buildfetch", "-q", "--url", dir, "--artifact", "all"];
+        let mut fetch = target.call(&call).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(5 + 2 * round));
+        fetch.kill();
+        // Without any repair: what is there is whole, and our own build is there.
+        let listed = target.json(&["list"]);
+        let here = |id: &str| {
+            let mut builds = listed.as_array().unwrap().iter();
+            builds.any(|build| build["id"] == id && !build["meta"].is_null())
+        };
+        assert!(here("0.9"));
+        if here("1.1+x~1") {
+            target.ok(&["build-validate", "-q", "--build", "1.1+x~1"]);
+            whole += 1;
+        } else {
+            none += 1;
+        }
+        target.ok(&call);
+        target.assert_whole();
+    }
+    assert!(none > 3 && whole > 3, "{none} were killed before, {whole} after it appeared");
+}
+
 /// An S3 server: the one that NOSA_TEST_S3 names, or moto's if it is installed.
 struct S3 {
     endpoint: String,
