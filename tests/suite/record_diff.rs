@@ -6,6 +6,7 @@ use nosa::host::Cmd;
 use nosa::ostree::{CommitOptions, Metadata, Repo, TreeOptions, key};
 use serde_json::{Value, json};
 
+use crate::fixture::{said, skip};
 use crate::small::Small;
 
 const KERNEL: &str = "6.12.1";
@@ -155,6 +156,10 @@ fn pruning_the_cache_leaves_what_builds_that_stay_need() {
     let record = json!({"stage": "compose", "key": "b".repeat(64), "inputs": {}});
     fs::write(small.dir.join("tmp/why/compose.json"), record.to_string()).unwrap();
 
+    let (code, text) = said(small.call(&["prune", "-q", "--cache", "--dry-run"]));
+    if code == 9 && text.contains("has no range of 65536 subordinate ids") {
+        return skip("this user has no subordinate ids, and trees in the cache have owners of their own");
+    }
     let would = small.json(&["prune", "-q", "--keep-last-n", "1", "--cache", "--dry-run"]);
     assert!(repo.is_complete(old).unwrap() && entry(&"a".repeat(64)).exists());
     let did = small.json(&["prune", "-q", "--keep-last-n", "1", "--cache"]);
