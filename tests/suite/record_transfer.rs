@@ -220,7 +220,7 @@ fn what_is_not_as_it_says_is_not_taken_over() {
     target.refused(
         &["buildfetch", "-q", "--url", "http://127.0.0.1:1"],
         5,
-        &["fetching http://127.0.0.1:1/builds.json failed: ", "check the address"],
+        &["fetching http://127.0.0.1:1/builds.json failed: curl: (7) Failed to connect", "check the address"],
     );
     target.ok(&["buildfetch", "-q", "--url", dir]);
     target.assert_listed_only();
