@@ -46,6 +46,11 @@ impl<'s> Walk<'s> {
         }
     }
 
+    /// The directory of the configuration.
+    pub(super) const fn dir(&self) -> &'s Path {
+        self.dir
+    }
+
     /// The name of a file in messages.
     pub(super) fn name(&self, path: &Path) -> String {
         let path = normalize(path);
@@ -185,8 +190,22 @@ impl<'s> Walk<'s> {
         Treefile::new(node, self.basearch, &mut self.warnings)
     }
 
-    /// The failure for a file that cannot be read.
-    pub(super) fn unreadable(&self, path: &Path, from: Option<&Position>, error: &io::Error) -> Failure {
+    /// The failure for a treefile that cannot be read.
+    fn unreadable(&self, path: &Path, from: Option<&Position>, error: &io::Error) -> Failure {
+        let (name, cause, cure) = self.why_unreadable(path, error);
+        match from {
+            Some(from) => from.failure(format_args!("including `{name}`: {cause}"), cure),
+            None => Failure::new(Kind::Config, format!("reading {}: {cause}", path.display()), cure),
+        }
+    }
+
+    /// The failure for another file that a value names and that cannot be read.
+    pub(super) fn unreadable_file(&self, path: &Path, from: &Position, error: &io::Error) -> Failure {
+        let (name, cause, cure) = self.why_unreadable(path, error);
+        from.failure(format_args!("reading `{name}`: {cause}"), cure)
+    }
+
+    fn why_unreadable(&self, path: &Path, error: &io::Error) -> (String, String, String) {
         let name = self.name(path);
         let cause = match error.kind() {
             io::ErrorKind::NotFound => "no such file".to_owned(),
@@ -207,9 +226,6 @@ impl<'s> Walk<'s> {
             Some(near) => format!("did you mean `{}`?", self.name(&path.with_file_name(near))),
             None => format!("create {name}, or correct the path"),
         };
-        match from {
-            Some(from) => from.failure(format_args!("including `{name}`: {cause}"), cure),
-            None => Failure::new(Kind::Config, format!("reading {}: {cause}", path.display()), cure),
-        }
+        (name, cause, cure)
     }
 }

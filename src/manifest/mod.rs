@@ -3,6 +3,7 @@
 //! Raw files (every value with its file, line and column) become one merged treefile, which becomes a
 //! [`Manifest`] that later rooms can trust. It does not know how any stage works.
 
+mod accounts;
 mod condition;
 mod image;
 mod include;
@@ -13,11 +14,12 @@ mod repositories;
 mod source;
 #[cfg(test)]
 mod tests;
+mod tree_keys;
 mod treefile;
 mod validate;
 
 pub use load::{LoadOptions, Loaded, Provenance, load};
 pub use model::{
-    ImageConfig, Manifest, Platform, Platforms, RemoveFromPackages, RepoFile, RepoKind, RepoPackages,
-    RootFilesystem, Script,
+    AccountCheck, Group, ImageConfig, Manifest, Platform, Platforms, RemoveFromPackages, RepoFile, RepoKind,
+    RepoPackages, RootFilesystem, Script, User,
 };

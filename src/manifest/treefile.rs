@@ -198,6 +198,19 @@ fn check(what: &str, shape: Shape, node: &Node) -> Result<(), Failure> {
             }
             Ok(())
         }
+        Shape::AddFiles => {
+            for item in node.list(what)? {
+                if item.texts(what)?.len() != 2 {
+                    return Err(item.expected(
+                        what,
+                        "lists of a file and its path in the tree",
+                        "write `- [file, /usr/share/file]`",
+                    ));
+                }
+            }
+            Ok(())
+        }
+        Shape::Accounts => node.map(what).map(drop),
         Shape::Rojig => {
             let map = node.map(what)?;
             map.only(&["name", "summary", "license", "description"])?;

@@ -35,18 +35,18 @@ pub(super) struct Parts<'p> {
 }
 
 impl Parts<'_> {
-    fn node(&self, key: &str) -> Option<&Node> {
+    pub(super) fn node(&self, key: &str) -> Option<&Node> {
         self.treefile.values.get(key)
     }
 
-    fn items(&self, key: &str) -> &[Node] {
+    pub(super) fn items(&self, key: &str) -> &[Node] {
         match self.node(key).map(|node| &node.value) {
             Some(Value::List(items)) => items,
             _ => &[],
         }
     }
 
-    fn texts(&self, key: &str) -> Result<Vec<String>, Failure> {
+    pub(super) fn texts(&self, key: &str) -> Result<Vec<String>, Failure> {
         self.items(key).iter().map(|node| Ok(node.text(key)?.to_owned())).collect()
     }
 
@@ -69,6 +69,10 @@ impl Parts<'_> {
         self.repositories_exist()?;
         let (name, summary) = self.identity()?;
         let postprocess = self.scripts(walk, source)?;
+        let check_passwd = self.accounts("check-passwd", walk, source)?;
+        let check_groups = self.accounts("check-groups", walk, source)?;
+        let add_files = self.add_files(walk, source)?;
+        self.database(walk)?;
         Ok(Manifest {
             dir: self.dir.to_owned(),
             name,
@@ -102,6 +106,15 @@ impl Parts<'_> {
             version_suffix: self.version_suffix()?,
             commit_metadata: self.commit_metadata()?,
             etc_group_members: self.texts("etc-group-members")?,
+            check_passwd,
+            check_groups,
+            ignore_removed_users: self.texts("ignore-removed-users")?,
+            ignore_removed_groups: self.texts("ignore-removed-groups")?,
+            documentation: self.boolean("documentation", true)?,
+            install_langs: self.node("install-langs").map(|_| self.texts("install-langs")).transpose()?,
+            readonly_executables: self.boolean("readonly-executables", false)?,
+            units: self.units()?,
+            add_files,
             container_cmd: self.texts("container-cmd")?,
             initramfs_args: self.texts("initramfs-args")?,
             repo_kind: self.repositories.kind,
@@ -301,7 +314,7 @@ impl Parts<'_> {
             let relative = Path::new(&*node.position.file).with_file_name(node.text("postprocess-script")?);
             let path: PathBuf = self.dir.join(&relative);
             let text =
-                source.read(&path).map_err(|error| walk.unreadable(&path, Some(&node.position), &error))?;
+                source.read(&path).map_err(|error| walk.unreadable_file(&path, &node.position, &error))?;
             scripts.push(Script { origin: walk.name(&path), text });
             walk.files.push(path);
         }
