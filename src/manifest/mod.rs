@@ -10,15 +10,18 @@ mod include;
 mod keys;
 mod load;
 mod model;
+mod notes;
 mod repositories;
+mod shapes;
 mod source;
 #[cfg(test)]
 mod tests;
 mod tree_keys;
 mod treefile;
 mod validate;
+mod values;
 
-pub use load::{LoadOptions, Loaded, Provenance, load};
+pub use load::{LoadOptions, Loaded, Merged, Provenance, examine, load};
 pub use model::{
     AccountCheck, Group, ImageConfig, Manifest, Platform, Platforms, RemoveFromPackages, RepoFile, RepoKind,
     RepoPackages, RootFilesystem, Script, User,

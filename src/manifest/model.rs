@@ -203,17 +203,18 @@ pub struct Script {
 }
 
 /// The file system of the root partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RootFilesystem {
     /// ext4.
     Ext4,
     /// XFS.
+    #[default]
     Xfs,
 }
 
 /// image.yaml, flattened, defaults filled in.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct ImageConfig {
     /// Virtual size of cloud images in GiB (`size`).

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::accounts::{self, Account};
 use super::include::Walk;
 use super::model::AccountCheck;
+use super::notes::Notes;
 use super::source::Source;
 use super::validate::Parts;
 use crate::document::Node;
@@ -12,6 +13,10 @@ use crate::failure::Failure;
 
 /// Where add-files may write, as rpm-ostree has it.
 const ADDED: &[&str] = &["usr/", "etc/", "bin/", "sbin/", "lib/", "lib64/"];
+
+/// The kinds of units.
+const UNITS: &[&str] =
+    &["service", "socket", "timer", "path", "target", "mount", "automount", "slice", "swap"];
 
 /// What rpm-ostree took for `rpmdb` at some time; all mean the one format that a package manager reads.
 const DATABASES: &[&str] = &["sqlite", "target", "host", "bdb", "ndb"];
@@ -28,44 +33,29 @@ impl Parts<'_> {
     }
 
     /// `units`.
-    pub(super) fn units(&self) -> Result<Vec<String>, Failure> {
-        for node in self.items("units") {
+    pub(super) fn units(&self, notes: &mut Notes) -> Vec<String> {
+        notes.all(self.items("units").iter().map(|node| {
             let unit = node.text("units")?;
-            let good = unit.rsplit_once('.').is_some_and(|(name, kind)| {
-                !name.is_empty()
-                    && ["service", "socket", "timer", "path", "target", "mount", "automount", "slice", "swap"]
-                        .contains(&kind)
-            });
+            let good =
+                unit.rsplit_once('.').is_some_and(|(name, kind)| !name.is_empty() && UNITS.contains(&kind));
             if !good || unit.contains('/') || unit.contains(char::is_whitespace) {
                 return Err(node.position.failure(
                     format_args!("`{unit}` is not the name of a unit"),
                     "write name and kind, as `sshd.service`",
                 ));
             }
-        }
-        self.texts("units")
+            Ok(unit.to_owned())
+        }))
     }
 
     /// `add-files`.
-    pub(super) fn add_files(
-        &self,
-        walk: &mut Walk<'_>,
-        source: &dyn Source,
-    ) -> Result<Vec<(PathBuf, String)>, Failure> {
+    pub(super) fn add_files(&self, walk: &mut Walk<'_>, source: &dyn Source) -> Vec<(PathBuf, String)> {
         let mut files = Vec::new();
         for item in self.items("add-files") {
-            let [from, to] = item.list("add-files")? else { continue };
-            let destination = destination(to)?;
-            let path = walk.beside(&from.position, from.text("add-files")?);
-            if source.is_dir(&path) {
-                let cause = format!("`{}` is a directory", walk.name(&path));
-                return Err(from.position.failure(cause, "name the files in it, or make it an overlay"));
-            }
-            source.canonical(&path).map_err(|error| walk.unreadable_file(&path, &from.position, &error))?;
-            walk.files.push(path.clone());
-            files.push((path, destination));
+            let added = added(item, walk, source);
+            files.extend(walk.notes.take(added));
         }
-        Ok(files)
+        files
     }
 
     /// `rpmdb` has one effect at most: a warning.
@@ -74,7 +64,7 @@ impl Parts<'_> {
             && !DATABASES.contains(&node.text("rpmdb")?)
         {
             let place = &node.position;
-            walk.warnings.push(format!(
+            walk.notes.warnings.push(format!(
                 "{place}: `rpmdb` is ignored: {} is none of {}",
                 node.found(),
                 DATABASES.join(", ")
@@ -82,6 +72,21 @@ impl Parts<'_> {
         }
         Ok(())
     }
+}
+
+fn added(item: &Node, walk: &mut Walk<'_>, source: &dyn Source) -> Result<(PathBuf, String), Failure> {
+    let [from, to] = item.list("add-files")? else {
+        return Err(item.expected("add-files", "a file and its path", "write `- [file, /usr/share/file]`"));
+    };
+    let destination = destination(to)?;
+    let path = walk.beside(&from.position, from.text("add-files")?);
+    if source.is_dir(&path) {
+        let cause = format!("`{}` is a directory", walk.name(&path));
+        return Err(from.position.failure(cause, "name the files in it, or make it an overlay"));
+    }
+    source.canonical(&path).map_err(|error| walk.unreadable_file(&path, &from.position, &error))?;
+    walk.files.push(path.clone());
+    Ok((path, destination))
 }
 
 fn destination(node: &Node) -> Result<String, Failure> {
