@@ -4,6 +4,7 @@
 
 mod bad_config;
 mod boot;
+mod conformance;
 mod disk;
 mod fixture;
 mod hard;
