@@ -10,6 +10,7 @@ mod image;
 mod init;
 mod kola;
 mod list;
+mod manifest;
 pub mod render;
 mod run;
 
@@ -52,6 +53,7 @@ enum Command {
     Build(build::Args),
     Buildextend(buildextend::Args),
     List(list::Args),
+    Manifest(manifest::Args),
     Clean(clean::Args),
     Run(run::Args),
     Kola(kola::Args),
@@ -111,6 +113,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Build(args) => build::run(&args, &context)?,
         Command::Buildextend(args) => buildextend::run(&args, &context)?,
         Command::List(args) => list::run(&args, &context)?,
+        Command::Manifest(args) => manifest::run(&args, &context)?,
         Command::Clean(args) => clean::run(&args, &context)?,
         Command::Run(args) => run::run(&args, &context)?,
         Command::Kola(args) => kola::run(&args, &context)?,
