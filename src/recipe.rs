@@ -5,6 +5,7 @@
 
 mod publish;
 mod source;
+mod validate;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 pub use publish::{Outcome, Publisher};
+pub use validate::{Finding, Findings, validate};
 
 use crate::disk::{DiskSize, Qcow2, RawDisk, Sector};
 use crate::host::{Cmd, environment, tool};

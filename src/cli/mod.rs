@@ -13,6 +13,7 @@ mod list;
 mod manifest;
 pub mod render;
 mod run;
+mod validate;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -54,6 +55,7 @@ enum Command {
     Buildextend(buildextend::Args),
     List(list::Args),
     Manifest(manifest::Args),
+    Validate(validate::Args),
     Clean(clean::Args),
     Run(run::Args),
     Kola(kola::Args),
@@ -114,6 +116,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Buildextend(args) => buildextend::run(&args, &context)?,
         Command::List(args) => list::run(&args, &context)?,
         Command::Manifest(args) => manifest::run(&args, &context)?,
+        Command::Validate(args) => validate::run(&args, &context)?,
         Command::Clean(args) => clean::run(&args, &context)?,
         Command::Run(args) => run::run(&args, &context)?,
         Command::Kola(args) => kola::run(&args, &context)?,

@@ -18,3 +18,4 @@ mod postprocess;
 pub use compose::{Compose, RootFs};
 pub use install::{Install, InstalledTree, TREE_EPOCH};
 pub use losses::LossPolicy;
+pub use overlay::Overlay;
