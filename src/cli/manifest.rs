@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use serde_json::json;
 
 use super::{Context, render};
@@ -25,7 +25,7 @@ impl Which {
     pub(super) fn options(&self, context: &Context, basearch: &str) -> Result<(PathBuf, LoadOptions)> {
         let mut options = LoadOptions { variant: self.variant.clone(), ..LoadOptions::new(basearch) };
         if let Some(dir) = &self.dir {
-            return Ok((dir.clone(), options));
+            return Ok((std::path::absolute(dir).context("finding the configuration")?, options));
         }
         let workdir = context.open()?;
         if options.variant.is_none() {

@@ -48,7 +48,7 @@ impl Finding {
     }
 }
 
-/// Checks the configuration in `dir` for every architecture that `options` name.
+/// Checks the configuration in `dir`, an absolute path, for every architecture that `options` name.
 pub fn validate(dir: &Path, options: &[LoadOptions]) -> Result<Findings> {
     let mut findings = Findings::default();
     for options in options {
@@ -67,7 +67,8 @@ pub fn validate(dir: &Path, options: &[LoadOptions]) -> Result<Findings> {
 
 /// Notes a failure once, whatever number of architectures meet it.
 fn note(findings: &mut Vec<Finding>, dir: &Path, arch: &str, failure: &Failure) {
-    let cause = failure.cause.replace(&format!("{}/", dir.display()), "");
+    let dir = dir.display().to_string();
+    let cause = failure.cause.replace(&format!("{dir}/"), "").replace(&dir, "the configuration");
     let (place, cause) = match cause.split_once(": ") {
         Some((place, rest)) if is_place(place) => (Some(place.to_owned()), rest.to_owned()),
         _ => (None, cause),

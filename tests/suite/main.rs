@@ -4,6 +4,7 @@
 
 mod bad_config;
 mod boot;
+mod broken;
 mod disk;
 mod fixture;
 mod hard;
