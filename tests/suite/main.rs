@@ -5,6 +5,7 @@
 mod bad_config;
 mod boot;
 mod broken;
+mod dialect;
 mod disk;
 mod fixture;
 mod hard;
