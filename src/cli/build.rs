@@ -37,6 +37,7 @@ impl Shared {
             },
             locked,
             variant: workdir.variant()?,
+            overrides: Some(workdir.overrides()),
             ..Options::default()
         })
     }

@@ -8,11 +8,13 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
 use super::outcome::{CommandError, Tail, describe};
 use super::tools::Tool;
+use super::watch::Watch;
 
 /// The variables of nosa's own environment that programs see.
 const PASSED_ON: &[&str] =
@@ -28,6 +30,7 @@ pub struct Cmd {
     stdin: Option<Vec<u8>>,
     log: Option<PathBuf>,
     inherit_environment: bool,
+    silence: Option<Duration>,
 }
 
 /// What a finished program wrote to standard output.
@@ -69,6 +72,7 @@ impl Cmd {
             stdin: None,
             log: None,
             inherit_environment: false,
+            silence: None,
         }
     }
 
@@ -121,6 +125,13 @@ impl Cmd {
         self
     }
 
+    /// Ends the program when it has printed nothing for so long (with [`Cmd::run`] and [`Cmd::run_lines`]).
+    #[must_use]
+    pub fn silence(mut self, limit: Duration) -> Self {
+        self.silence = Some(limit);
+        self
+    }
+
     /// Runs to the end; anything but exit code 0 is a [`CommandError`].
     pub fn run(&self) -> Result<()> {
         self.run_lines(|_| {})
@@ -133,6 +144,7 @@ impl Cmd {
         command.stdout(writer.try_clone().context("cloning a pipe")?).stderr(writer);
         let mut child = self.start(&mut command)?;
         drop(command);
+        let watch = self.silence.map(|limit| Watch::start(child.id(), limit));
         let mut log = self.open_log()?;
         let mut tail = Tail::default();
         let mut reader = BufReader::new(reader);
@@ -146,9 +158,20 @@ impl Cmd {
             tail.push(text);
             line(text);
             buffer.clear();
+            if let Some(watch) = &watch {
+                watch.heard();
+            }
         }
+        let silent = watch.and_then(Watch::finish);
         let status = child.wait()?;
-        self.check(status, tail)
+        match silent {
+            Some(limit) => Err(self.error(
+                None,
+                format!("silence: it printed nothing for {} s and was ended", limit.as_secs()),
+                tail,
+            )),
+            None => self.check(status, tail),
+        }
     }
 
     /// Runs to the end and returns standard output; standard error goes to the log and the error.
@@ -257,14 +280,12 @@ impl Cmd {
         if status.success() {
             return Ok(());
         }
-        Err(CommandError {
-            command: self.to_string(),
-            code: status.code(),
-            status: describe(status),
-            tail: tail.lines.into(),
-            log: self.log.clone(),
-        }
-        .into())
+        Err(self.error(status.code(), describe(status), tail))
+    }
+
+    fn error(&self, code: Option<i32>, status: String, tail: Tail) -> anyhow::Error {
+        let (command, log) = (self.to_string(), self.log.clone());
+        CommandError { command, code, status, tail: tail.lines.into(), log }.into()
     }
 }
 

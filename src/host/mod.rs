@@ -9,6 +9,7 @@ mod limited;
 mod lock;
 mod outcome;
 mod tools;
+mod watch;
 
 pub use command::{Child, Cmd, Output};
 pub use limited::{Ending, Finished};
@@ -18,6 +19,7 @@ pub use tools::{Installed, TOOLS, Tool, ToolError, doctor, require};
 /// The rows of the tool table.
 pub mod tool {
     pub use super::tools::{
-        APT_GET, BWRAP, DEBUGFS, GIT, NEWGIDMAP, NEWUIDMAP, QEMU_IMG, QEMU_X86_64, SSH, SSH_KEYGEN,
+        APT_GET, BWRAP, DEBUGFS, DNF, GIT, NEWGIDMAP, NEWUIDMAP, QEMU_IMG, QEMU_X86_64, RPM, SQLITE3, SSH,
+        SSH_KEYGEN,
     };
 }

@@ -60,18 +60,6 @@ impl<'a> Publisher<'a> {
         for path in recovery.unlisted {
             recipe.pipeline.report().warn(format!("{} is not listed in builds.json", path.display()));
         }
-        for name in ["rpm", "deb", "rootfs"] {
-            let dir = workdir.overrides_dir(name);
-            if dir.is_dir() && !fs::read_dir_sorted(&dir)?.is_empty() {
-                let cause = format!("{} holds files, but overrides are not built in yet", dir.display());
-                return Err(Failure::new(
-                    Kind::Config,
-                    cause,
-                    "empty it; an overlay or a lock may do instead",
-                )
-                .into());
-            }
-        }
         Ok(Self { recipe, workdir, lock, arch: environment::basearch() })
     }
 
@@ -208,6 +196,7 @@ impl<'a> Publisher<'a> {
             image_input_checksum: Some(input_checksum(commit, config).to_string()),
             image_genver: Some(name.genver),
             config_variant: self.workdir.variant()?,
+            overrides_active: self.recipe.is_overridden().then_some(true),
             meta_stamp: Some(nanos().into()),
             ..Meta::default()
         };

@@ -54,7 +54,11 @@ fn unpack(request: &InstallRequest) -> Result<Vec<Scripts>> {
             .filter(|remove| remove.package.is_match(name))
             .flat_map(|remove| &remove.patterns)
             .collect();
-        let skip = |path: &str| patterns.iter().any(|pattern| pattern.is_match(path));
+        let skip = |path: &str| {
+            patterns.iter().any(|pattern| pattern.is_match(path))
+                || (!request.documentation && is_documentation(path))
+                || request.languages.is_some_and(|languages| is_foreign(path, languages))
+        };
         let unpacked = tree
             .unpack(index, debs[index].data()?, &skip)
             .with_context(|| format!("installing package {name}"))?;
@@ -67,6 +71,25 @@ fn unpack(request: &InstallRequest) -> Result<Vec<Scripts>> {
     tree.finish()?;
     let lists = lists.into_iter().map(|list| list.into_inner().unwrap_or_default());
     control.into_iter().zip(lists).map(|(files, paths)| Scripts::new(files, paths)).collect()
+}
+
+/// Whether a file is documentation; licences are not (Debian Policy 12.5).
+fn is_documentation(path: &str) -> bool {
+    let dirs = ["/usr/share/doc/", "/usr/share/man/", "/usr/share/info/", "/usr/share/gtk-doc/"];
+    dirs.iter().any(|dir| path.starts_with(dir)) && !path.ends_with("/copyright")
+}
+
+/// Whether a file is for another language than these, by the directories of gettext and man.
+fn is_foreign(path: &str, languages: &[String]) -> bool {
+    let rest = path.strip_prefix("/usr/share/locale/").or_else(|| path.strip_prefix("/usr/share/man/"));
+    let Some((language, _)) = rest.and_then(|rest| rest.split_once('/')) else { return false };
+    let section =
+        language.strip_prefix("man").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    let known = languages.iter().any(|wanted| {
+        wanted == language
+            || language.strip_prefix(wanted.as_str()).is_some_and(|rest| rest.starts_with(['_', '@', '.']))
+    });
+    !section && !known
 }
 
 /// The names in a package's `Replaces` field.
