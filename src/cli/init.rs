@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::Context;
+use super::{Context, render};
 use crate::builds::{ConfigSource, EmbeddedFile, Workdir};
 use crate::embedded;
 use crate::failure::{Failure, Kind};
@@ -24,6 +24,9 @@ pub(super) struct Args {
     /// Use a directory that is not empty.
     #[arg(long)]
     force: bool,
+    /// List the variants that ship with nosa, and do nothing else.
+    #[arg(long, conflicts_with_all = ["config", "variant", "branch", "force"])]
+    list: bool,
 }
 
 /// The variant that is taken when nothing is said.
@@ -31,20 +34,14 @@ const DEFAULT: &str = "debian-container";
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<()> {
     let root = &context.workdir;
+    if args.list {
+        return list(context);
+    }
     match &args.config {
         None => {
-            let name = args.variant.as_deref().unwrap_or(DEFAULT);
-            let dir = format!("variants/{name}");
-            let files: Vec<EmbeddedFile<'_>> = embedded::files_below(&dir)
-                .map(|(path, mode, bytes)| EmbeddedFile { path, mode, bytes })
-                .collect();
-            if files.is_empty() {
-                let known = embedded::variants().join(", ");
-                let cause = format!("nosa has no variant {name}; it has {known}");
-                return Err(
-                    Failure::new(Kind::Usage, cause, "choose one of these, or give a configuration").into()
-                );
-            }
+            let files = embedded::files_named(args.variant.as_deref().unwrap_or(DEFAULT))?;
+            let files: Vec<EmbeddedFile<'_>> =
+                files.into_iter().map(|(path, mode, bytes)| EmbeddedFile { path, mode, bytes }).collect();
             Workdir::init(root, args.force, None, ConfigSource::Embedded(&files))?;
         }
         Some(config) if Path::new(config).is_dir() => {
@@ -58,6 +55,18 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<()> {
     let place: PathBuf = root.join("src/config");
     context.report.note(format!("{} is ready; its configuration is {}", root.display(), place.display()));
     context.report.note("next: nosa build");
+    Ok(())
+}
+
+fn list(context: &Context) -> Result<()> {
+    let variants = embedded::variants()?;
+    if context.json {
+        render::print_json(&variants);
+        return Ok(());
+    }
+    let rows: Vec<Vec<String>> =
+        variants.into_iter().map(|variant| vec![variant.name.to_owned(), variant.summary]).collect();
+    render::print_table(&rows);
     Ok(())
 }
 

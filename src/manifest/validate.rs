@@ -100,6 +100,7 @@ impl Parts<'_> {
             repos: notes.or_default(self.texts("repos")),
             lockfile_repos: notes.or_default(self.texts("lockfile-repos")),
             repo_packages: notes.or_default(self.repo_packages()),
+            repovars: notes.or_default(self.repovars()),
             packages: self.packages(notes),
             exclude_packages: notes.or_default(self.texts("exclude-packages")),
             remove_from_packages: self.removals(notes),

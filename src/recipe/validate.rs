@@ -11,7 +11,7 @@ use crate::failure::{Failure, Kind, classify};
 use crate::host::fs;
 use crate::kola::{Denylist, Root, discover};
 use crate::manifest::{LoadOptions, Loaded, RepoKind, examine};
-use crate::packages::{Lock, LockFiles, Repository};
+use crate::packages::{Lock, LockFiles, Repository, Supply};
 use crate::rootfs::Overlay;
 
 /// What is wrong with a configuration.
@@ -141,7 +141,7 @@ impl Check<'_> {
             let (Some(text), Some(id)) = (self.take(fs::read_to_string(&file.path)), file.ids.first()) else {
                 continue;
             };
-            if let Some(repository) = self.take(Repository::new(id, &file.path, text, false))
+            if let Some(repository) = self.take(Repository::new(id, &file.path, text, Supply::All))
                 && repository.suites.is_empty()
             {
                 self.problems.push(Failure::new(

@@ -15,4 +15,5 @@ mod oci;
 mod ostree;
 mod reproducible;
 mod sample;
+mod variants;
 mod whole;
