@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use overrides::Overrides;
-pub use publish::{Outcome, Publisher};
+pub use publish::{Outcome, Publisher, STAGES};
 pub use validate::{Finding, Findings, validate};
 
 use crate::disk::{DiskSize, Qcow2, RawDisk, Sector};

@@ -105,8 +105,7 @@ fn tell(context: &Context, meta: &serde_json::Value, pipeline: &Pipeline) -> Res
     }
     render::print_table(&rows);
     let ran = pipeline.runs().into_iter().filter(|run| run.reason.is_some());
-    let rows: Vec<Vec<String>> =
-        ran.map(|run| vec![run.stage.to_owned(), render::seconds(run.took)]).collect();
+    let rows: Vec<Vec<String>> = ran.map(|run| vec![run.stage, render::seconds(run.took)]).collect();
     render::print_table(&rows);
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! `nosa init`: makes a working directory.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Result;
 
@@ -39,9 +39,8 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<()> {
     }
     match &args.config {
         None => {
-            let files = embedded::files_named(args.variant.as_deref().unwrap_or(DEFAULT))?;
-            let files: Vec<EmbeddedFile<'_>> =
-                files.into_iter().map(|(path, mode, bytes)| EmbeddedFile { path, mode, bytes }).collect();
+            let files = embedded::files_named(args.variant.as_deref().unwrap_or(DEFAULT))?.into_iter();
+            let files: Vec<_> = files.map(|(path, mode, bytes)| EmbeddedFile { path, mode, bytes }).collect();
             Workdir::init(root, args.force, None, ConfigSource::Embedded(&files))?;
         }
         Some(config) if Path::new(config).is_dir() => {
@@ -52,8 +51,8 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<()> {
             Workdir::init(root, args.force, args.variant.as_deref(), ConfigSource::Make(&mut clone))?;
         }
     }
-    let place: PathBuf = root.join("src/config");
-    context.report.note(format!("{} is ready; its configuration is {}", root.display(), place.display()));
+    let root = root.display();
+    context.report.note(format!("{root} is ready; its configuration is {root}/src/config"));
     context.report.note("next: nosa build");
     Ok(())
 }
@@ -64,9 +63,8 @@ fn list(context: &Context) -> Result<()> {
         render::print_json(&variants);
         return Ok(());
     }
-    let rows: Vec<Vec<String>> =
-        variants.into_iter().map(|variant| vec![variant.name.to_owned(), variant.summary]).collect();
-    render::print_table(&rows);
+    let rows = variants.into_iter().map(|variant| vec![variant.name.to_owned(), variant.summary]);
+    render::print_table(&rows.collect::<Vec<_>>());
     Ok(())
 }
 

@@ -14,6 +14,7 @@ mod manifest;
 pub mod render;
 mod run;
 mod validate;
+mod why;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -56,6 +57,7 @@ enum Command {
     List(list::Args),
     Manifest(manifest::Args),
     Validate(validate::Args),
+    Why(why::Args),
     Clean(clean::Args),
     Run(run::Args),
     Kola(kola::Args),
@@ -117,6 +119,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::List(args) => list::run(&args, &context)?,
         Command::Manifest(args) => manifest::run(&args, &context)?,
         Command::Validate(args) => validate::run(&args, &context)?,
+        Command::Why(args) => why::run(&args, &context)?,
         Command::Clean(args) => clean::run(&args, &context)?,
         Command::Run(args) => run::run(&args, &context)?,
         Command::Kola(args) => kola::run(&args, &context)?,

@@ -40,17 +40,8 @@ impl Repositories {
                     }
                     _ => continue,
                 };
-                if let (Some(first), Some(other)) = (this.kind, this.files.first())
-                    && first != kind
-                {
-                    let cause = format!(
-                        "{} and {} define repositories of two package managers",
-                        short(&other.path),
-                        short(&path)
-                    );
-                    let cure =
-                        "keep *.sources for a Debian system or *.repo for an RPM one, and remove the others";
-                    return Err(Failure::new(Kind::Config, cause, cure));
+                if let Some(other) = this.files.first().filter(|_| this.kind != Some(kind)) {
+                    return Err(two_managers(&short(&other.path), &short(&path)));
                 }
                 this.kind = Some(kind);
                 let mut fresh = Vec::new();
@@ -87,6 +78,14 @@ impl Repositories {
     pub(super) fn ids(&self) -> impl Iterator<Item = &str> + Clone {
         self.files.iter().flat_map(|file| file.ids.iter().map(String::as_str))
     }
+}
+
+fn two_managers(one: &str, other: &str) -> Failure {
+    Failure::new(
+        Kind::Config,
+        format!("{one} and {other} define repositories of two package managers"),
+        "keep *.sources for a Debian system or *.repo for an RPM one, and remove the others",
+    )
 }
 
 fn unreadable(name: &str, error: &std::io::Error) -> Failure {
