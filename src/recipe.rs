@@ -6,6 +6,7 @@
 mod overrides;
 mod publish;
 mod source;
+mod validate;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use overrides::Overrides;
-pub use publish::{Outcome, Publisher};
+pub use publish::{Outcome, Publisher, STAGES};
+pub use validate::{Finding, Findings, validate};
 
 use crate::disk::{DiskSize, Qcow2, RawDisk, Sector};
 use crate::host::{Cmd, environment, tool};
@@ -37,6 +39,8 @@ pub struct Options {
     pub losses: LossPolicy,
     /// Versions that lockfiles fix.
     pub locked: Vec<Locked>,
+    /// Variables of the repositories' definitions that take precedence over the treefile's.
+    pub repovars: BTreeMap<String, String>,
     /// The variant of the configuration, if not the default.
     pub variant: Option<String>,
     /// The workdir's `overrides` directory: package files in `rpm` or `deb`, files of the tree in `rootfs`.
@@ -104,7 +108,8 @@ impl<'a> Recipe<'a> {
     pub fn open(pipeline: &'a Pipeline, dir: &Path, downloads: &Path, options: Options) -> Result<Self> {
         let load =
             LoadOptions { variant: options.variant.clone(), ..LoadOptions::new(environment::basearch()) };
-        let config = manifest::load(dir, &load)?;
+        let mut config = manifest::load(dir, &load)?;
+        config.manifest.repovars.extend(options.repovars.clone());
         config.warnings.iter().for_each(|warning| pipeline.report().warn(warning));
         let overrides = Overrides::find(&config.manifest, options.overrides.as_deref())?;
         overrides.tell(pipeline.report());

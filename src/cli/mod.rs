@@ -10,8 +10,11 @@ mod image;
 mod init;
 mod kola;
 mod list;
+mod manifest;
 pub mod render;
 mod run;
+mod validate;
+mod why;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -52,6 +55,9 @@ enum Command {
     Build(build::Args),
     Buildextend(buildextend::Args),
     List(list::Args),
+    Manifest(manifest::Args),
+    Validate(validate::Args),
+    Why(why::Args),
     Clean(clean::Args),
     Run(run::Args),
     Kola(kola::Args),
@@ -111,6 +117,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Build(args) => build::run(&args, &context)?,
         Command::Buildextend(args) => buildextend::run(&args, &context)?,
         Command::List(args) => list::run(&args, &context)?,
+        Command::Manifest(args) => manifest::run(&args, &context)?,
+        Command::Validate(args) => validate::run(&args, &context)?,
+        Command::Why(args) => why::run(&args, &context)?,
         Command::Clean(args) => clean::run(&args, &context)?,
         Command::Run(args) => run::run(&args, &context)?,
         Command::Kola(args) => kola::run(&args, &context)?,

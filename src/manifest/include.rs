@@ -242,11 +242,16 @@ impl<'s> Walk<'s> {
 
     fn why_unreadable(&self, path: &Path, error: &io::Error) -> (String, String, String) {
         let name = self.name(path);
-        let cause = match error.kind() {
-            io::ErrorKind::NotFound => "no such file".to_owned(),
-            io::ErrorKind::InvalidData => "not UTF-8 text".to_owned(),
-            _ => error.to_string(),
+        let (cause, cure) = match error.kind() {
+            io::ErrorKind::NotFound => ("no such file", format!("create {name}, or correct the path")),
+            io::ErrorKind::InvalidData => ("not UTF-8 text", "save it in UTF-8".to_owned()),
+            io::ErrorKind::IsADirectory => ("it is a directory", "name a file".to_owned()),
+            io::ErrorKind::PermissionDenied => ("permission denied", "make it readable for you".to_owned()),
+            _ => return (name, error.to_string(), "make it readable".to_owned()),
         };
+        if error.kind() != io::ErrorKind::NotFound {
+            return (name, cause.to_owned(), cure);
+        }
         let near = path.parent().zip(path.file_stem()).and_then(|(parent, stem)| {
             let mut names: Vec<PathBuf> =
                 self.source.list(parent).ok()?.into_iter().map(PathBuf::from).collect();
@@ -259,8 +264,8 @@ impl<'s> Walk<'s> {
         let near = near.filter(|near| Some(near.as_os_str()) != path.file_name());
         let cure = match near {
             Some(near) => format!("did you mean `{}`?", self.name(&path.with_file_name(near))),
-            None => format!("create {name}, or correct the path"),
+            None => cure,
         };
-        (name, cause, cure)
+        (name, cause.to_owned(), cure)
     }
 }

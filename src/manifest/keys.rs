@@ -134,6 +134,7 @@ pub(super) const KEYS: &[Key] = &[
     key("exclude-packages", Shape::Texts, Rule::Vector),
     key("remove-from-packages", Shape::Removals, Rule::Vector),
     key("recommends", Shape::Bool, Rule::Outer),
+    key("repovars", Shape::Variables, Rule::Map),
     // The tree.
     key("ostree-layers", Shape::Texts, Rule::Vector),
     key("postprocess", Shape::Texts, Rule::Vector),
@@ -162,7 +163,6 @@ pub(super) const KEYS: &[Key] = &[
     ignored("rpmdb-normalize", "package databases are always normalised"),
     ignored("repo-metadata", "no repository metadata goes into the commit"),
     ignored("advisories-metadata", "no advisories go into the commit"),
-    ignored("repovars", "repository definitions get `basearch` and `releasever` only"),
     ignored("selinux", "files get no SELinux labels"),
     ignored("selinux-label-version", "files get no SELinux labels"),
     ignored("ignore-devices", "device nodes are always left out"),

@@ -154,7 +154,7 @@ pub(super) fn examine_from(source: &dyn Source, dir: &Path, options: &LoadOption
     };
     let dirs: Vec<&Path> =
         std::iter::once(dir).chain(options.repo_dirs.iter().map(PathBuf::as_path)).collect();
-    let repositories = Repositories::discover(source, &dirs);
+    let repositories = Repositories::discover(source, &dirs, &mut walk.notes);
     let repositories = walk.notes.take(repositories);
     walk.files.extend(repositories.iter().flat_map(|all| &all.files).map(|file| file.path.clone()));
     let variables = walk.variables.clone();

@@ -7,6 +7,7 @@ mod accounts;
 mod condition;
 mod image;
 mod include;
+mod ini;
 mod keys;
 mod load;
 mod model;

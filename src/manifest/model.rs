@@ -29,6 +29,8 @@ pub struct Manifest {
     pub lockfile_repos: Vec<String>,
     /// Packages to take from one repository, which gives nothing else unless it is in `repos` too.
     pub repo_packages: Vec<RepoPackages>,
+    /// Variables of the repository definitions (`repovars`), besides `basearch` and `releasever`.
+    pub repovars: BTreeMap<String, String>,
     /// Packages to install, sorted.
     pub packages: Vec<String>,
     /// Packages that must not be installed.

@@ -24,55 +24,24 @@ pub(super) fn check(what: &str, shape: Shape, node: &Node) -> Result<(), Failure
         }
         Shape::Texts | Shape::Packages => node.texts(what).map(drop),
         Shape::Values => node.map(what).map(drop),
-        Shape::Variables => {
-            for entry in &node.map(what)?.entries {
-                match entry.value.value {
-                    Value::Bool(_) | Value::Text(_) => {}
-                    Value::Integer(number) if number >= 0 => {}
-                    _ => {
-                        return Err(entry.value.expected(
-                            &format!("{what}.{}", entry.key),
-                            "true, false, a whole number or a text",
-                            "put the value in quotes",
-                        ));
-                    }
-                }
-            }
-            Ok(())
-        }
-        Shape::RepoPackages => {
-            for item in node.list(what)? {
-                let map = item.map(what)?;
-                map.only(&["repo", "packages"])?;
-                required(item, map, what, "repo")?.text("repo")?;
-                required(item, map, what, "packages")?.texts("packages")?;
-            }
-            Ok(())
-        }
-        Shape::Removals => {
-            for item in node.list(what)? {
-                if item.texts(what)?.len() < 2 {
-                    return Err(item.expected(
-                        what,
-                        "lists of a package and regular expressions",
-                        "write `- [package, /usr/share/doc/.*]`",
-                    ));
-                }
-            }
-            Ok(())
-        }
-        Shape::AddFiles => {
-            for item in node.list(what)? {
-                if item.texts(what)?.len() != 2 {
-                    return Err(item.expected(
-                        what,
-                        "lists of a file and its path in the tree",
-                        "write `- [file, /usr/share/file]`",
-                    ));
-                }
-            }
-            Ok(())
-        }
+        Shape::Variables => variables(what, node),
+        Shape::RepoPackages => node.list(what)?.iter().try_for_each(|item| repo_packages(what, item)),
+        Shape::Removals => node.list(what)?.iter().try_for_each(|item| match item.texts(what)?.len() {
+            0 | 1 => Err(item.expected(
+                what,
+                "lists of a package and regular expressions",
+                "write `- [package, /usr/share/doc/.*]`",
+            )),
+            _ => Ok(()),
+        }),
+        Shape::AddFiles => node.list(what)?.iter().try_for_each(|item| match item.texts(what)?.len() {
+            2 => Ok(()),
+            _ => Err(item.expected(
+                what,
+                "lists of a file and its path in the tree",
+                "write `- [file, /usr/share/file]`",
+            )),
+        }),
         Shape::Accounts => node.map(what).map(drop),
         Shape::Rojig => {
             let map = node.map(what)?;
@@ -88,21 +57,40 @@ pub(super) fn check(what: &str, shape: Shape, node: &Node) -> Result<(), Failure
             map.only(ARCHITECTURES)?;
             map.entries.iter().try_for_each(|entry| check(what, Shape::Include, &entry.value))
         }
-        Shape::ConditionalInclude => {
-            for item in node.list(what)? {
-                let map = item.map(what)?;
-                map.only(&["if", "include"])?;
-                one_or_more(required(item, map, what, "if")?, "if", &|node| {
-                    Condition::parse(node).map(drop)
-                })?;
-                let include = required(item, map, what, "include")?;
-                if !matches!(include.value, Value::Map(_)) {
-                    check("include", Shape::Include, include)?;
-                }
+        Shape::ConditionalInclude => node.list(what)?.iter().try_for_each(|item| conditional(what, item)),
+    }
+}
+
+fn variables(what: &str, node: &Node) -> Result<(), Failure> {
+    for entry in &node.map(what)?.entries {
+        match entry.value.value {
+            Value::Bool(_) | Value::Text(_) => {}
+            Value::Integer(number) if number >= 0 => {}
+            _ => {
+                return Err(entry.value.expected(
+                    &format!("{what}.{}", entry.key),
+                    "true, false, a whole number or a text",
+                    "put the value in quotes",
+                ));
             }
-            Ok(())
         }
     }
+    Ok(())
+}
+
+fn repo_packages(what: &str, item: &Node) -> Result<(), Failure> {
+    let map = item.map(what)?;
+    map.only(&["repo", "packages"])?;
+    required(item, map, what, "repo")?.text("repo")?;
+    required(item, map, what, "packages")?.texts("packages").map(drop)
+}
+
+fn conditional(what: &str, item: &Node) -> Result<(), Failure> {
+    let map = item.map(what)?;
+    map.only(&["if", "include"])?;
+    one_or_more(required(item, map, what, "if")?, "if", &|node| Condition::parse(node).map(drop))?;
+    let include = required(item, map, what, "include")?;
+    if matches!(include.value, Value::Map(_)) { Ok(()) } else { check("include", Shape::Include, include) }
 }
 
 fn required<'n>(node: &Node, map: &'n Map, what: &str, key: &str) -> Result<&'n Node, Failure> {

@@ -204,6 +204,12 @@ fn split_packages(what: &str, node: &Node) -> Result<Node, Failure> {
                     "write the name out, or use `packages-ARCH` or `conditional-include`",
                 ));
             }
+            if name.contains('"') {
+                return Err(item.position.failure(
+                    format_args!("a double quote in `{what}`: {name}"),
+                    "write a package expression as \"'name >= 1.0'\", the double quotes around the whole item",
+                ));
+            }
             if name.starts_with('-') {
                 return Err(item.position.failure(
                     format_args!("a package name cannot begin with `-`: {name}"),

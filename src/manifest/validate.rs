@@ -74,8 +74,8 @@ impl Parts<'_> {
     /// The manifest, without image.yaml and platforms.yaml; what is wrong is noted and left out.
     pub(super) fn manifest(self, walk: &mut Walk<'_>, source: &dyn Source) -> Manifest {
         let modern = self.node("edition").is_some_and(|node| node.to_json() == "2024");
-        walk.notes.take(self.boot_location());
-        walk.notes.take(self.release());
+        let database = self.database(walk);
+        walk.notes.all([self.boot_location(), self.release(), database]);
         self.repositories_exist(&mut walk.notes);
         let (name, summary) = walk.notes.or_default(self.identity());
         let reference = walk.notes.or_default(self.reference());
@@ -86,8 +86,6 @@ impl Parts<'_> {
         let check_groups = self.accounts("check-groups", walk, source);
         let check_groups = walk.notes.or_default(check_groups);
         let add_files = self.add_files(walk, source);
-        let database = self.database(walk);
-        walk.notes.take(database);
         let notes = &mut walk.notes;
         Manifest {
             dir: self.dir.to_owned(),
@@ -100,6 +98,7 @@ impl Parts<'_> {
             repos: notes.or_default(self.texts("repos")),
             lockfile_repos: notes.or_default(self.texts("lockfile-repos")),
             repo_packages: notes.or_default(self.repo_packages()),
+            repovars: notes.or_default(self.repovars()),
             packages: self.packages(notes),
             exclude_packages: notes.or_default(self.texts("exclude-packages")),
             remove_from_packages: self.removals(notes),

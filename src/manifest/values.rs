@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use regex::Regex;
 
+use super::condition::Variable;
 use super::include::Walk;
 use super::model::{RemoveFromPackages, RepoPackages, Script};
 use super::notes::Notes;
@@ -171,6 +172,25 @@ impl Parts<'_> {
             }
         }
         Ok(result)
+    }
+
+    /// The variables of repository definitions.
+    pub(super) fn repovars(&self) -> Result<BTreeMap<String, String>, Failure> {
+        let Some(node) = self.node("repovars") else { return Ok(BTreeMap::new()) };
+        let entries = node.map("repovars")?.entries.iter();
+        entries
+            .map(|entry| {
+                let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+                if entry.key.is_empty() || !entry.key.chars().all(word) {
+                    return Err(entry.position.failure(
+                        format_args!("`{}` is not a variable's name", entry.key),
+                        "use letters, digits and `_`",
+                    ));
+                }
+                let value = Variable::of(&entry.value).to_string();
+                Ok((entry.key.clone(), self.substitute(&value, &entry.value.position)?))
+            })
+            .collect()
     }
 
     /// Which files of which packages are left out.

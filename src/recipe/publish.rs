@@ -17,6 +17,9 @@ use crate::ostree::{Checksum, OstreeCommit, Repo};
 use crate::packages::Lock;
 use crate::pipeline::{Digest, sha256_file};
 
+/// The file of a build that tells which stages ran for it and why.
+pub const STAGES: &str = "stages.json";
+
 /// Publishes builds of a recipe in a locked workdir.
 pub struct Publisher<'a> {
     recipe: &'a Recipe<'a>,
@@ -99,6 +102,7 @@ impl<'a> Publisher<'a> {
             let file = self.file_name(&name.id(), kind, disk.extension);
             meta.images.insert(kind.to_owned(), stage_file(&staging, &disk.path, &file)?);
         }
+        self.recipe.pipeline.history().append(&staging.path().join(STAGES))?;
         Ok(Outcome::Built(staging.publish(&meta, clock::now())?))
     }
 
@@ -113,6 +117,7 @@ impl<'a> Publisher<'a> {
         let disk = self.recipe.disk(&commit, timestamp, disk_kind(kind)?)?;
         let artifact = describe(&disk.path, &self.file_name(build.id(), kind, disk.extension))?;
         build.add_artifact(self.lock, kind, &disk.path, &artifact, nanos())?;
+        self.recipe.pipeline.history().append(&build.dir().join(STAGES))?;
         Ok(Some(artifact))
     }
 

@@ -80,7 +80,8 @@ fn dnf(
 ) -> Result<Dnf> {
     let repositories = chosen(manifest)
         .map(|(id, path, supply, packages)| {
-            YumRepository::new(id, path, &fs::read_to_string(path)?, supply, packages)
+            let text = with_variables(fs::read_to_string(path)?, manifest);
+            YumRepository::new(id, path, &text, supply, packages)
         })
         .collect::<Result<Vec<_>>>()?;
     Dnf::new(
@@ -91,4 +92,13 @@ fn dnf(
         repositories,
         overrides,
     )
+}
+
+/// Puts the values of `repovars` into a definition, as dnf does with its own variables.
+fn with_variables(mut text: String, manifest: &Manifest) -> String {
+    // A longer name first: it may begin with a shorter one.
+    for (name, value) in manifest.repovars.iter().rev() {
+        text = text.replace(&format!("${{{name}}}"), value).replace(&format!("${name}"), value);
+    }
+    text
 }

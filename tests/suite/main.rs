@@ -4,7 +4,9 @@
 
 mod bad_config;
 mod boot;
+mod broken;
 mod conformance;
+mod dialect;
 mod disk;
 mod fixture;
 mod hard;
@@ -14,4 +16,5 @@ mod oci;
 mod ostree;
 mod reproducible;
 mod sample;
+mod variants;
 mod whole;
