@@ -17,6 +17,10 @@ pub(super) fn of_repository(refusal: Refusal, repositories: &[YumRepository]) ->
         None => format!("repository `{repo}`"),
     };
     let text = one_line(refusal.text("text"));
+    if refusal.kind == "local" {
+        let cause = format!("{}: cannot be read as a package: {text}", refusal.text("path"));
+        return Failure::new(Kind::Config, cause, "put a whole *.rpm file there, or remove it").into();
+    }
     let (cause, cure) = match refusal.kind.as_str() {
         "repository" => (
             format!("{place} cannot be read: {text}"),
