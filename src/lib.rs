@@ -6,6 +6,8 @@
 
 pub mod builds;
 pub mod cli;
+pub mod compare;
+pub mod compression;
 pub mod disk;
 pub mod document;
 pub mod embedded;
@@ -18,6 +20,7 @@ pub mod ostree;
 pub mod packages;
 pub mod pipeline;
 pub mod recipe;
+pub mod release;
 pub mod rootfs;
 pub mod sandbox;
 pub mod vm;

@@ -6,6 +6,7 @@
 mod overrides;
 mod publish;
 mod source;
+mod sweep;
 mod validate;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use anyhow::Result;
 
 use overrides::Overrides;
 pub use publish::{Outcome, Publisher, STAGES};
+pub use sweep::{Swept, commit_repo, prune_cache};
 pub use validate::{Finding, Findings, validate};
 
 use crate::disk::{DiskSize, Qcow2, RawDisk, Sector};

@@ -137,6 +137,68 @@ impl Index {
         }
     }
 
+    /// Removes builds.
+    pub fn remove(&mut self, ids: &[String]) {
+        self.builds.retain(|build| !ids.contains(&build.id));
+    }
+
+    /// The names of the tags of a build.
+    #[must_use]
+    pub fn tags_of(&self, id: &str) -> Vec<&str> {
+        self.tags.iter().filter(|tag| tag.target == id).map(|tag| tag.name.as_str()).collect()
+    }
+
+    /// Sets a tag, in the place of one of the same name.
+    pub(super) fn set_tag(&mut self, tag: Tag) {
+        match self.tags.iter_mut().find(|known| known.name == tag.name) {
+            Some(known) => *known = tag,
+            None => self.tags.push(tag),
+        }
+    }
+
+    /// Removes tags.
+    pub(super) fn retain_tags(&mut self, keep: impl FnMut(&Tag) -> bool) {
+        self.tags.retain(keep);
+    }
+
+    /// Adds the builds and tags of `other` that are not here. Both orders are kept; where they leave it open,
+    /// what was here comes first. A tag of a name that is here stays as it is.
+    pub fn merge(&mut self, other: &Self) {
+        let mut merged: Vec<IndexEntry> = Vec::new();
+        let mut own = std::mem::take(&mut self.builds).into_iter().peekable();
+        let theirs = |id: &str| other.get(id).is_some();
+        for entry in &other.builds {
+            let already = merged.iter().any(|known| known.id == entry.id);
+            if !already && own.clone().any(|known| known.id == entry.id) {
+                // Up to the one that both have, whatever else is in between.
+                for known in own.by_ref() {
+                    let found = known.id == entry.id;
+                    merged.push(known);
+                    if found {
+                        break;
+                    }
+                }
+            } else if !already {
+                while let Some(known) = own.next_if(|known| !theirs(&known.id)) {
+                    merged.push(known);
+                }
+                merged.push(entry.clone());
+            }
+            if let Some(known) = merged.iter_mut().find(|known| known.id == entry.id) {
+                let new: Vec<String> =
+                    entry.arches.iter().filter(|arch| !known.arches.contains(arch)).cloned().collect();
+                known.arches.extend(new);
+            }
+        }
+        merged.extend(own);
+        self.builds = merged;
+        for tag in &other.tags {
+            if self.tags.iter().all(|known| known.name != tag.name) {
+                self.tags.push(tag.clone());
+            }
+        }
+    }
+
     /// Notes the time of a change, seconds since 1970.
     pub fn touch(&mut self, now: u64) {
         self.document.insert("timestamp".to_owned(), Utc::from_epoch(now).rfc3339().into());
@@ -206,6 +268,32 @@ mod tests {
         assert_eq!(index.tags()[0].target, "1");
         index.insert("2", "x86_64").unwrap();
         assert_eq!(index.to_json()["builds"][1], text["builds"][0]);
+    }
+
+    #[test]
+    fn two_lists_are_merged_in_order() {
+        let list = |ids: &str| {
+            let builds: Vec<Value> = ids
+                .split(' ')
+                .map(|id| json!({"id": id, "arches": [if id == "C" { "a" } else { "b" }]}))
+                .collect();
+            Index::parse("builds.json", json!({"schema-version": "1.0.0", "builds": builds})).unwrap()
+        };
+        let merged = |own: &str, other: &str| {
+            let mut index = list(own);
+            index.merge(&list(other));
+            index.builds().iter().map(|build| build.id.as_str()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(merged("L1 C L2", "R1 C R2"), "L1 R1 C L2 R2");
+        assert_eq!(merged("L", "R"), "L R");
+        assert_eq!(merged("A B", "A B"), "A B");
+        assert_eq!(merged("A B", "B A"), "A B");
+        assert_eq!(merged("B", "A B C"), "A B C");
+        let mut index = list("C");
+        let mut other = list("C");
+        other.builds[0].arches = vec!["x".to_owned(), "a".to_owned()];
+        index.merge(&other);
+        assert_eq!(index.builds()[0].arches, ["a", "x"]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use crate::failure::{Failure, Kind};
 
 /// When a meta.json was last written.
-const STAMP: &str = "coreos-assembler.meta-stamp";
+pub(super) const STAMP: &str = "coreos-assembler.meta-stamp";
 const CONFIG_GIT: &str = "coreos-assembler.container-config-git";
 /// Keys that tell that both speak of the same build.
 const SAME: &[&str] = &["ostree-commit", "ostree-content-checksum", "coreos-assembler.image-config-checksum"];
@@ -16,12 +16,7 @@ const SAME: &[&str] = &["ostree-commit", "ostree-content-checksum", "coreos-asse
 /// If nobody wrote in between, `mine` stands. Otherwise maps are joined, lists united, and the value of the
 /// newer side stands. The result gets `now_nanos` as its stamp.
 pub(super) fn merge_meta(disk: &Value, mine: &Value, now_nanos: u64) -> Result<Value> {
-    for key in SAME {
-        same(key, disk.get(key), mine.get(key))?;
-    }
-    let commit = |meta: &Value| meta.get(CONFIG_GIT).and_then(|git| git.get("commit")).cloned();
-    same(CONFIG_GIT, commit(disk).as_ref(), commit(mine).as_ref())?;
-    let stamp = |meta: &Value| meta.get(STAMP).and_then(Value::as_f64).unwrap_or(0.0);
+    same_build(disk, mine)?;
     let mut merged = match stamp(disk).total_cmp(&stamp(mine)) {
         std::cmp::Ordering::Equal => mine.clone(),
         std::cmp::Ordering::Greater => join(disk, mine),
@@ -31,6 +26,53 @@ pub(super) fn merge_meta(disk: &Value, mine: &Value, now_nanos: u64) -> Result<V
         map.insert(STAMP.to_owned(), now_nanos.into());
     }
     Ok(merged)
+}
+
+/// Joins into `folded` what a part of meta.json says anew: `base` is meta.json when the folding began, which
+/// the part's writer knew unless meta.json was written after it.
+pub(super) fn fold(folded: &mut Value, base: &Value, part: &Value) -> Result<()> {
+    same_build(base, part)?;
+    if stamp(part) > stamp(base) {
+        overlay(folded, base, part);
+    } else {
+        *folded = join(folded, part);
+    }
+    Ok(())
+}
+
+/// Puts into `value` what `after` has otherwise than `before`; nothing is taken away.
+pub(super) fn overlay(value: &mut Value, before: &Value, after: &Value) {
+    match (value, after) {
+        (Value::Object(map), Value::Object(after)) => {
+            for (key, new) in after {
+                let old = before.get(key);
+                if old == Some(new) {
+                    continue;
+                }
+                match map.get_mut(key) {
+                    Some(value) => overlay(value, old.unwrap_or(&Value::Null), new),
+                    None => drop(map.insert(key.clone(), new.clone())),
+                }
+            }
+        }
+        (Value::Array(list), Value::Array(after)) if before.is_array() => {
+            let new: Vec<Value> = after.iter().filter(|item| !list.contains(item)).cloned().collect();
+            list.extend(new);
+        }
+        (value, after) => *value = after.clone(),
+    }
+}
+
+fn same_build(disk: &Value, mine: &Value) -> Result<()> {
+    for key in SAME {
+        same(key, disk.get(key), mine.get(key))?;
+    }
+    let commit = |meta: &Value| meta.get(CONFIG_GIT).and_then(|git| git.get("commit")).cloned();
+    same(CONFIG_GIT, commit(disk).as_ref(), commit(mine).as_ref())
+}
+
+fn stamp(meta: &Value) -> f64 {
+    meta.get(STAMP).and_then(Value::as_f64).unwrap_or(0.0)
 }
 
 /// Makes in `value` the changes that lead from `before` to `after`; what neither knows stays.
@@ -121,6 +163,27 @@ mod tests {
         apply_changes(&mut value, &before, &json!({"a": 1, "b": {"x": 5, "y": 6}, "c": [7]}));
         let expected = json!({"a": 1, "b": {"x": 5, "unknown": 2, "y": 6}, "unknown": 4, "c": [7]});
         assert_eq!(value, expected);
+    }
+
+    #[test]
+    fn parts_are_folded_without_losing_what_either_changed() {
+        let base = json!({"ostree-commit": "c", "a": 1, "b": 1, "images": {"ostree": 1}, STAMP: 5});
+        let part = |change: fn(&mut Value), stamp: u64| {
+            let mut part = base.clone();
+            change(&mut part);
+            part[STAMP] = stamp.into();
+            part
+        };
+        let first = part(|part| (part["a"], part["images"]["qemu"]) = (json!(2), json!(1)), 6);
+        let second = part(|part| (part["b"], part["images"]["metal"]) = (json!(2), json!(1)), 7);
+        let stale = part(|part| (part["a"], part["c"]) = (json!(9), json!(9)), 4);
+        let mut folded = base.clone();
+        for part in [&stale, &first, &second, &second] {
+            fold(&mut folded, &base, part).unwrap();
+        }
+        assert_eq!(folded["images"], json!({"ostree": 1, "qemu": 1, "metal": 1}));
+        assert_eq!((&folded["a"], &folded["b"], &folded["c"]), (&json!(2), &json!(2), &json!(9)));
+        assert!(fold(&mut folded, &base, &json!({"ostree-commit": "d"})).is_err());
     }
 
     #[test]

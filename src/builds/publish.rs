@@ -6,6 +6,7 @@
 //! builds/ID/ARCH/meta.json    and the build's other files
 //! builds/.new-ID-ARCH/        a build that is being put together
 //! builds/.build-commit        "ID ARCH" while that build moves from there to its place
+//! builds/.build-prune         the ids of builds that are being removed
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -23,6 +24,8 @@ use crate::host::fs;
 
 const STAGING: &str = ".new-";
 const JOURNAL: &str = ".build-commit";
+/// The ids of builds, a line each, while they are being removed.
+pub(super) const PRUNING: &str = ".build-prune";
 
 /// A build that nobody sees yet. Dropping it removes it.
 #[derive(Debug)]
@@ -79,7 +82,7 @@ impl Workdir {
 
     /// builds.json; a new working directory has an empty one.
     pub fn index(&self) -> Result<Index> {
-        let path = self.builds_dir().join("builds.json");
+        let path = self.index_path();
         match json::read(&path)? {
             Some(value) => Index::parse(&path.display().to_string(), value),
             None if self.build_dirs()?.is_empty() => Ok(Index::default()),
@@ -109,6 +112,7 @@ impl Workdir {
     pub fn recover(&self, _lock: &BuildLock) -> Result<Recovery> {
         let builds = self.builds_dir();
         let mut recovery = Recovery::default();
+        let pruned = fs::read_optional(&builds.join(PRUNING))?.unwrap_or_default();
         let mut remove = |path: PathBuf| -> Result<()> {
             fs::remove_tree(&path)?;
             recovery.removed.push(path);
@@ -135,6 +139,12 @@ impl Workdir {
                 drop(std::fs::remove_dir(builds.join(id)));
             }
         }
+        for id in pruned.lines().filter(|id| check_version(id).is_ok() && index.get(id).is_none()) {
+            if builds.join(id).exists() {
+                remove(builds.join(id))?;
+            }
+        }
+        fs::remove_file_if_exists(&builds.join(PRUNING))?;
         for path in fs::read_dir_sorted(&builds)? {
             if name_of(&path).is_some_and(|name| name.starts_with(STAGING) || is_beside(&name)) {
                 remove(path)?;
@@ -147,6 +157,9 @@ impl Workdir {
                         remove(path)?;
                     }
                 }
+                for path in Build::new(self, &id, &arch).recover_switches()? {
+                    remove(path)?;
+                }
             } else {
                 recovery.unlisted.push(dir);
             }
@@ -156,11 +169,12 @@ impl Workdir {
         Ok(recovery)
     }
 
-    /// Makes `latest` point to the newest build; tells whether it did not.
-    fn link_latest(&self, index: &Index) -> Result<bool> {
-        let link = self.builds_dir().join("latest");
+    /// Makes `latest` point to the newest build that is here; tells whether it did not.
+    pub(super) fn link_latest(&self, index: &Index) -> Result<bool> {
+        let builds = self.builds_dir();
+        let link = builds.join("latest");
         let current = std::fs::read_link(&link).ok();
-        match index.latest() {
+        match index.builds().iter().find(|build| builds.join(&build.id).is_dir()) {
             Some(build) if current.as_deref() == Some(Path::new(&build.id)) => Ok(false),
             Some(build) => fs::symlink_atomic(Path::new(&build.id), &link).map(|()| true),
             None => {
@@ -205,6 +219,8 @@ impl Staging<'_> {
         after(Step::Written)?;
 
         let builds = self.workdir.builds_dir();
+        let path = self.workdir.index_path();
+        let _record = self.workdir.record(&path)?;
         let mut index = self.workdir.index()?;
         index.insert(&self.id, &self.arch)?;
         index.touch(now);
@@ -219,7 +235,7 @@ impl Staging<'_> {
         fs::sync_dir(&builds)?;
         after(Step::Moved)?;
 
-        json::write(&builds.join("builds.json"), &index.to_json())?;
+        json::write(&path, &index.to_json())?;
         after(Step::Listed)?;
 
         self.workdir.link_latest(&index)?;

@@ -29,9 +29,12 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<()> {
         &[workdir.builds_dir(), workdir.tmp_dir()]
     };
     for part in parts {
-        // Not the lock that this command holds: another one must still meet it.
-        for path in fs::read_dir_sorted(part)?.iter().filter(|path| !path.ends_with("build.lock")) {
-            fs::remove_tree(path)?;
+        // Not the locks: whoever waits for one waits for this very file.
+        let locks = ["build.lock", "record.lock"];
+        for path in fs::read_dir_sorted(part)? {
+            if !locks.iter().any(|lock| path.ends_with(lock)) {
+                fs::remove_tree(&path)?;
+            }
         }
     }
     Ok(())

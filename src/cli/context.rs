@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::builds::{BuildLock, Workdir};
 use crate::failure::{Failure, Kind};
-use crate::host::environment;
+use crate::host::{clock, environment};
 use crate::pipeline::{Cache, Pipeline, Reporter};
 
 /// Where a command works and whom it tells.
@@ -32,6 +32,12 @@ impl Context {
         let cache = Cache::open(&workdir.cache_dir())?;
         let pipeline = Pipeline::new(cache, &workdir.tmp_dir(), self.report.clone())?.named(name);
         Ok((workdir, lock, pipeline))
+    }
+
+    /// Now, in nanoseconds since 1970.
+    #[must_use]
+    pub fn now_nanos(&self) -> u64 {
+        u64::try_from(clock::now_nanos()).unwrap_or(u64::MAX)
     }
 
     /// The directory for downloads, shared by all workdirs: `NOSA_CACHE`, else the user's cache directory.

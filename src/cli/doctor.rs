@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::{Context, render};
 use crate::failure::{Failure, Kind};
-use crate::host;
+use crate::host::{self, OCCASIONAL, TOOLS};
 
 /// Check that the programs nosa needs are there and new enough
 #[derive(Debug, clap::Args)]
@@ -27,14 +27,17 @@ pub(super) fn run(_: &Args, context: &Context) -> Result<()> {
         let rows: Vec<Vec<String>> = found
             .iter()
             .map(|(tool, installed)| {
-                let state = if installed.problem.is_some() { "MISSING" } else { "ok" };
+                let state = match installed.problem {
+                    None => "ok",
+                    Some(_) if OCCASIONAL.contains(tool) => "optional",
+                    Some(_) => "MISSING",
+                };
                 let version = installed.version.clone().unwrap_or_default();
                 vec![state.into(), tool.name.into(), version, tool.purpose.into()]
             })
             .collect();
         render::print_table(&rows);
     }
-    let tools: Vec<_> = found.iter().map(|(tool, _)| *tool).collect();
-    host::require(&tools).map_err(|error| Failure::new(Kind::Tool, error.to_string(), error.cure()))?;
+    host::require(TOOLS).map_err(|error| Failure::new(Kind::Tool, error.to_string(), error.cure()))?;
     Ok(())
 }

@@ -1,9 +1,13 @@
 //! The command line: one file a command. It does not know how any artifact is made.
 
+mod basearch;
 mod build;
+mod build_validate;
 mod buildextend;
 mod clean;
+mod compress;
 mod context;
+mod diff;
 mod doctor;
 mod fetch;
 mod image;
@@ -11,9 +15,16 @@ mod init;
 mod kola;
 mod list;
 mod manifest;
+mod meta;
+mod prune;
+mod release_meta;
 pub mod render;
 mod run;
+mod sign;
+mod tag;
+mod told;
 mod validate;
+mod which;
 mod why;
 
 use std::process::ExitCode;
@@ -58,7 +69,18 @@ enum Command {
     Manifest(manifest::Args),
     Validate(validate::Args),
     Why(why::Args),
+    Meta(meta::Args),
+    Tag(tag::Args),
+    Diff(diff::Args),
+    Compress(compress::Args),
+    #[command(visible_alias = "uncompress")]
+    Decompress(compress::Shared),
+    BuildValidate(build_validate::Args),
+    Sign(sign::Args),
+    GenerateReleaseMeta(release_meta::Args),
+    Prune(prune::Args),
     Clean(clean::Args),
+    Basearch(basearch::Args),
     Run(run::Args),
     Kola(kola::Args),
     Doctor(doctor::Args),
@@ -67,7 +89,11 @@ enum Command {
 impl Command {
     /// Whether the command handles trees, whose files have owners of their own.
     const fn handles_trees(&self) -> bool {
-        matches!(self, Self::Fetch(_) | Self::Build(_) | Self::Buildextend(_) | Self::Clean(_))
+        match self {
+            Self::Fetch(_) | Self::Build(_) | Self::Buildextend(_) | Self::Clean(_) => true,
+            Self::Prune(args) => args.cache,
+            _ => false,
+        }
     }
 }
 
@@ -120,7 +146,17 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Manifest(args) => manifest::run(&args, &context)?,
         Command::Validate(args) => validate::run(&args, &context)?,
         Command::Why(args) => why::run(&args, &context)?,
+        Command::Meta(args) => meta::run(&args, &context)?,
+        Command::Tag(args) => tag::run(&args, &context)?,
+        Command::Diff(args) => diff::run(&args, &context)?,
+        Command::Compress(args) => compress::run(&args, &context)?,
+        Command::Decompress(args) => compress::undo(&args, &context)?,
+        Command::BuildValidate(args) => build_validate::run(&args, &context)?,
+        Command::Sign(args) => sign::run(&args, &context)?,
+        Command::GenerateReleaseMeta(args) => release_meta::run(&args, &context)?,
+        Command::Prune(args) => prune::run(&args, &context)?,
         Command::Clean(args) => clean::run(&args, &context)?,
+        Command::Basearch(args) => basearch::run(&args, &context)?,
         Command::Run(args) => run::run(&args, &context)?,
         Command::Kola(args) => kola::run(&args, &context)?,
         Command::Doctor(args) => doctor::run(&args, &context)?,

@@ -164,6 +164,18 @@ pub fn print_json(value: &impl serde::Serialize) {
     print(&serde_json::to_string_pretty(value).unwrap_or_default());
 }
 
+/// Prints a value of a record: a text as it is, anything else as JSON; with its key before it if there is one.
+pub fn print_value(key: Option<&impl std::fmt::Display>, value: &serde_json::Value, json: bool) {
+    let text = match value {
+        serde_json::Value::String(text) if !json => text.clone(),
+        other => other.to_string(),
+    };
+    match key {
+        Some(key) if !json => print(&format!("{key}: {text}")),
+        _ => print(&text),
+    }
+}
+
 /// Prints a table on standard output: columns as wide as their widest cell.
 pub fn print_table(rows: &[Vec<String>]) {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::outcome::{CommandError, Tail, describe};
+use super::outcome::{CommandError, OVERTIME, Tail, describe};
 use super::tools::Tool;
 use super::watch::Watch;
 
@@ -30,7 +30,6 @@ pub struct Cmd {
     stdin: Option<Vec<u8>>,
     log: Option<PathBuf>,
     inherit_environment: bool,
-    silence: Option<Duration>,
 }
 
 /// What a finished program wrote to standard output.
@@ -72,7 +71,6 @@ impl Cmd {
             stdin: None,
             log: None,
             inherit_environment: false,
-            silence: None,
         }
     }
 
@@ -125,13 +123,6 @@ impl Cmd {
         self
     }
 
-    /// Ends the program when it has printed nothing for so long (with [`Cmd::run`] and [`Cmd::run_lines`]).
-    #[must_use]
-    pub fn silence(mut self, limit: Duration) -> Self {
-        self.silence = Some(limit);
-        self
-    }
-
     /// Runs to the end; anything but exit code 0 is a [`CommandError`].
     pub fn run(&self) -> Result<()> {
         self.run_lines(|_| {})
@@ -139,12 +130,21 @@ impl Cmd {
 
     /// Runs to the end, handing each line of output (both streams) to `line` as it comes.
     pub fn run_lines(&self, mut line: impl FnMut(&str)) -> Result<()> {
+        self.run_steps(Duration::MAX, |text| {
+            line(text);
+            false
+        })
+    }
+
+    /// As [`Cmd::run_lines`], for a program of many steps: `line` says whether a line begins one, and a step
+    /// that takes longer than `limit` ends the program.
+    pub fn run_steps(&self, limit: Duration, mut line: impl FnMut(&str) -> bool) -> Result<()> {
         let (reader, writer) = std::io::pipe().context("creating a pipe")?;
         let mut command = self.command();
         command.stdout(writer.try_clone().context("cloning a pipe")?).stderr(writer);
         let mut child = self.start(&mut command)?;
         drop(command);
-        let watch = self.silence.map(|limit| Watch::start(child.id(), limit));
+        let watch = (limit < Duration::MAX).then(|| Watch::start(child.id(), limit));
         let mut log = self.open_log()?;
         let mut tail = Tail::default();
         let mut reader = BufReader::new(reader);
@@ -156,20 +156,16 @@ impl Cmd {
             let text = String::from_utf8_lossy(&buffer);
             let text = text.trim_end();
             tail.push(text);
-            line(text);
+            let step = line(text);
             buffer.clear();
-            if let Some(watch) = &watch {
+            if let Some(watch) = watch.as_ref().filter(|_| step) {
                 watch.heard();
             }
         }
-        let silent = watch.and_then(Watch::finish);
+        let stuck = watch.and_then(Watch::finish);
         let status = child.wait()?;
-        match silent {
-            Some(limit) => Err(self.error(
-                None,
-                format!("silence: it printed nothing for {} s and was ended", limit.as_secs()),
-                tail,
-            )),
+        match stuck {
+            Some(limit) => Err(self.error(None, format!("{OVERTIME}{} s", limit.as_secs()), tail)),
             None => self.check(status, tail),
         }
     }

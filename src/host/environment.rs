@@ -31,7 +31,7 @@ pub fn source_date_epoch() -> Option<u64> {
     var("SOURCE_DATE_EPOCH").and_then(|value| value.parse().ok())
 }
 
-/// How many seconds a package's script may print nothing before it counts as stuck: `NOSA_SCRIPT_LIMIT`,
+/// How many seconds a package's or the configuration's script may take: `NOSA_SCRIPT_LIMIT`,
 /// else 15 minutes.
 #[must_use]
 pub fn script_limit() -> u64 {

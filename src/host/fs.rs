@@ -234,6 +234,19 @@ pub fn write_inside(root: &Path, path: &str, bytes: impl AsRef<[u8]>) -> Result<
     write(&place, bytes)
 }
 
+/// Bytes that removing a tree would give back: what has another name elsewhere does not count.
+pub fn space_of(path: &Path) -> Result<u64> {
+    use std::os::unix::fs::MetadataExt as _;
+    let meta = fs::symlink_metadata(path).with_context(|| format!("reading {}", path.display()))?;
+    let mut bytes = if meta.is_dir() || meta.nlink() == 1 { meta.blocks() * 512 } else { 0 };
+    if meta.is_dir() {
+        for entry in read_dir_sorted(path)? {
+            bytes += space_of(&entry)?;
+        }
+    }
+    Ok(bytes)
+}
+
 /// Bytes that this user may still write to the file system of `path`.
 pub fn free_space(path: &Path) -> Result<u64> {
     let stat = rustix::fs::statvfs(path)

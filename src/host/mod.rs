@@ -6,6 +6,7 @@ mod command;
 pub mod environment;
 pub mod fs;
 mod limited;
+mod linklock;
 mod lock;
 mod outcome;
 mod tools;
@@ -13,13 +14,14 @@ mod watch;
 
 pub use command::{Child, Cmd, Output};
 pub use limited::{Ending, Finished};
+pub use linklock::LinkLock;
 pub use lock::{FileLock, LockHeld};
 pub use outcome::CommandError;
-pub use tools::{Installed, TOOLS, Tool, ToolError, doctor, require};
+pub use tools::{Installed, OCCASIONAL, TOOLS, Tool, ToolError, doctor, require};
 /// The rows of the tool table.
 pub mod tool {
     pub use super::tools::{
-        APT_GET, BWRAP, DEBUGFS, DNF, GIT, NEWGIDMAP, NEWUIDMAP, QEMU_IMG, QEMU_X86_64, RPM, SQLITE3, SSH,
-        SSH_KEYGEN,
+        APT_GET, AWS, BWRAP, CURL, DEBUGFS, DNF, GIT, GPG, NEWGIDMAP, NEWUIDMAP, QEMU_IMG, QEMU_X86_64, RPM,
+        SQLITE3, SSH, SSH_KEYGEN,
     };
 }

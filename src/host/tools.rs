@@ -128,22 +128,37 @@ pub const GIT: Tool = Tool {
     purpose: "recording the configuration's commit",
 };
 
-/// The whole table.
-pub const TOOLS: &[&Tool] = &[
-    &APT_GET,
-    &DNF,
-    &RPM,
-    &SQLITE3,
-    &BWRAP,
-    &NEWUIDMAP,
-    &NEWGIDMAP,
-    &QEMU_IMG,
-    &QEMU_X86_64,
-    &DEBUGFS,
-    &SSH,
-    &SSH_KEYGEN,
-    &GIT,
-];
+/// curl fetches and uploads builds.
+pub const CURL: Tool = Tool {
+    name: "curl",
+    least: &[7, 74],
+    version_args: &["--version"],
+    package: "curl",
+    purpose: "fetching and uploading builds over HTTP",
+};
+/// GPG signs builds.
+pub const GPG: Tool = Tool {
+    name: "gpg",
+    least: &[2, 2],
+    version_args: &["--version"],
+    package: "gnupg",
+    purpose: "signing builds",
+};
+/// The AWS command line talks to S3.
+pub const AWS: Tool = Tool {
+    name: "aws",
+    least: &[1, 20],
+    version_args: &["--version"],
+    package: "awscli",
+    purpose: "fetching and uploading builds in S3",
+};
+
+/// Programs that only some commands or configurations need, which check for them themselves.
+pub const OCCASIONAL: &[&Tool] = &[&DNF, &RPM, &SQLITE3, &CURL, &GPG, &AWS];
+
+/// What building and booting needs.
+pub const TOOLS: &[&Tool] =
+    &[&APT_GET, &BWRAP, &NEWUIDMAP, &NEWGIDMAP, &QEMU_IMG, &QEMU_X86_64, &DEBUGFS, &SSH, &SSH_KEYGEN, &GIT];
 
 /// What was found of a tool.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -228,12 +243,12 @@ pub fn require(tools: &[&Tool]) -> Result<(), ToolError> {
 /// Looks at every tool of the table.
 #[must_use]
 pub fn doctor() -> Vec<(&'static Tool, Installed)> {
-    TOOLS.iter().map(|tool| (*tool, tool.look())).collect()
+    TOOLS.iter().chain(OCCASIONAL).map(|tool| (*tool, tool.look())).collect()
 }
 
 /// The first dotted number in a text: `bubblewrap 0.8.0` → `0.8.0`.
 fn first_version(text: &str) -> Option<String> {
-    text.split(|c: char| c.is_whitespace() || c == '(' || c == ')').find_map(|word| {
+    text.split(|c: char| c.is_whitespace() || "()/".contains(c)).find_map(|word| {
         let digits: String = word.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
         let digits = digits.trim_end_matches('.');
         (digits.contains('.') && digits.starts_with(|c: char| c.is_ascii_digit())).then(|| digits.to_owned())
@@ -255,6 +270,8 @@ mod tests {
             ("bubblewrap 0.8.0", "0.8.0"),
             ("apt 2.6.1 (amd64)", "2.6.1"),
             ("git version 2.47.3", "2.47.3"),
+            ("aws-cli/2.23.6 Python/3.13.5 Linux/6.12", "2.23.6"),
+            ("gpg (GnuPG) 2.2.40\nlibgcrypt 1.10.1", "2.2.40"),
         ];
         for (printed, version) in cases {
             assert_eq!(first_version(printed).as_deref(), Some(version));

@@ -1,4 +1,4 @@
-//! A watch over a running program: ends it when nothing was heard of it for too long.
+//! A watch over a running program: ends it when no sign of life came for too long.
 
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
@@ -53,13 +53,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_silent_program_is_ended_and_a_talking_one_is_not() {
-        let limit = Duration::from_millis(300);
-        let talking = ["-c", "for i in 1 2 3 4 5 6; do echo $i; sleep 0.1; done"];
-        Cmd::program("sh").args(talking).silence(limit).run().unwrap();
-        let error = Cmd::program("sh").args(["-c", "echo one; exec sleep 60"]).silence(limit).run();
-        let error = error.unwrap_err().to_string();
-        assert!(error.contains("it printed nothing for 0 s and was ended"), "{error}");
-        assert!(error.contains("one"), "{error}");
+    fn a_step_may_take_so_long_and_no_longer() {
+        let limit = Duration::from_millis(400);
+        let run = |script: &str, step: bool| {
+            Cmd::program("sh")
+                .args(["-c", script])
+                .run_steps(limit, |_| step)
+                .map_err(|error| error.to_string())
+        };
+        let talking = "for i in 1 2 3 4 5 6; do echo $i; sleep 0.1; done";
+        assert_eq!(run(talking, true), Ok(()));
+        let error = run(talking, false).unwrap_err();
+        assert!(error.starts_with("sh ended with a step that did not end within 0 s"), "{error}");
+        assert!(error.contains("\n    1"), "{error}");
+        assert!(run("exec sleep 60", true).is_err());
     }
 }

@@ -73,6 +73,11 @@ impl OstreeCommit {
         }
     }
 
+    /// The commit that a stage left in its output directory.
+    pub fn in_output(out: &Path) -> Result<Checksum> {
+        Ok(Self::load(out)?.commit)
+    }
+
     /// Opens the repository that holds the commit.
     pub fn open_repo(&self, cache: &Cache) -> Result<Repo> {
         Repo::open(&cache.shared(&self.repo)?)

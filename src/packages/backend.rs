@@ -1,6 +1,7 @@
 //! What nosa asks of a package manager.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Result;
 use regex::Regex;
@@ -71,6 +72,8 @@ pub struct InstallRequest<'a> {
     pub documentation: bool,
     /// The languages whose translations are installed; none for all.
     pub languages: Option<&'a [String]>,
+    /// How long a script may take.
+    pub limit: Duration,
     /// Where to tell of progress.
     pub report: &'a Reporter,
 }

@@ -118,6 +118,31 @@ impl Cache {
         Ok(())
     }
 
+    /// Removes outputs but those of the keys `keep`; returns how many, and the space that this gives back.
+    pub fn retain(&self, keep: &[(String, Digest)], dry_run: bool) -> Result<(u64, u64)> {
+        let keep: Vec<PathBuf> = keep.iter().map(|(stage, key)| self.entry(stage, *key)).collect();
+        let (mut count, mut bytes) = (0, 0);
+        for stage in fs::read_dir_sorted(&self.dir.join("stages"))? {
+            for entry in fs::read_dir_sorted(&stage)?.iter().filter(|entry| !keep.contains(entry)) {
+                count += 1;
+                bytes += fs::space_of(entry)?;
+                if !dry_run {
+                    discard(entry)?;
+                }
+            }
+        }
+        Ok((count, bytes))
+    }
+
+    /// The outputs of `stage` that are there for the keys `keys`.
+    #[must_use]
+    pub fn outputs(&self, keys: &[(String, Digest)], stage: &str) -> Vec<PathBuf> {
+        keys.iter()
+            .filter(|(name, _)| name == stage)
+            .filter_map(|(name, key)| self.lookup(name, *key))
+            .collect()
+    }
+
     /// Removes every output.
     pub fn clear(&self) -> Result<()> {
         for stage in fs::read_dir_sorted(&self.dir.join("stages"))? {

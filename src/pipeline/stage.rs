@@ -145,6 +145,18 @@ impl Pipeline {
         self.history.run()
     }
 
+    /// The stages that this workdir ran last, and their keys.
+    pub fn last_keys(&self) -> Result<Vec<(String, Digest)>> {
+        let mut keys = Vec::new();
+        for path in fs::read_dir_sorted(&self.state)? {
+            let text = fs::read_optional(&path)?.unwrap_or_default();
+            if let Ok(record) = serde_json::from_str::<Record>(&text) {
+                keys.push((record.stage, record.key));
+            }
+        }
+        Ok(keys)
+    }
+
     /// Returns a stage's output, from the cache if its key is known there.
     pub fn run<S: Stage>(&self, stage: &S) -> Result<S::Output> {
         let record = record_of(stage);

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
 use super::accounts;
-use crate::host::{Tool, fs, tool};
+use crate::host::{Tool, environment, fs, tool};
 use crate::manifest::Manifest;
 use crate::packages::{InstallRequest, Package, PackageBackend, RemovedFiles};
 use crate::pipeline::{Artifact, Digest, KeyHasher, Stage, Workspace};
@@ -115,6 +116,7 @@ impl Stage for Install<'_> {
             remove: &self.remove,
             documentation: self.manifest.documentation,
             languages: self.manifest.install_langs.as_deref(),
+            limit: Duration::from_secs(environment::script_limit()),
             report: &work.report,
         })?;
         accounts::check(&tree, self.manifest, &work.report)?;

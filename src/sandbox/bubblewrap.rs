@@ -97,6 +97,7 @@ impl Sandbox {
             mount.push(format!("{target}{place}").into());
             self.mounts.push(mount);
         }
+        self.mounts.extend(sealed(target));
         self
     }
 
@@ -125,7 +126,7 @@ impl Sandbox {
         argv.extend([self.root.clone().into(), "/".into()]);
         let mut add = |words: &[&str]| argv.extend(words.iter().map(OsString::from));
         add(&["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/run", "--perms", "1777", "--tmpfs", "/tmp"]);
-        for mount in &self.mounts {
+        for mount in sealed("").iter().chain(&self.mounts) {
             argv.extend(mount.iter().cloned());
         }
         let mut add = |words: &[&str]| argv.extend(words.iter().map(OsString::from));
@@ -138,6 +139,21 @@ impl Sandbox {
         argv.extend(["--chdir".into(), "/".into(), "--".into(), program.into()]);
         argv
     }
+}
+
+/// Mounts that keep a script with user id 0 from the kernel's settings: the files in /proc/sys ask for no
+/// capability, and bubblewrap leaves them writable to the host's root.
+fn sealed(root: &str) -> Vec<Vec<OsString>> {
+    let read_only = ["sys", "fs"].map(|name| (format!("/proc/{name}"), format!("{root}/proc/{name}")));
+    let nothing = ["sysrq-trigger", "kcore", "keys", "timer_list"]
+        .map(|name| ("/dev/null".to_owned(), format!("{root}/proc/{name}")));
+    let mounts = read_only.into_iter().chain(nothing);
+    // A kernel may be built without some of them.
+    let there = |target: &str| Path::new(target.strip_prefix(root).unwrap_or(target)).exists();
+    mounts
+        .filter(|(_, target)| there(target))
+        .map(|(source, target)| vec!["--ro-bind".into(), source.into(), target.into()])
+        .collect()
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! Kernel arguments put into a throw-away disk before it boots. The boot partition (ext4) is copied out of
+//! Kernel arguments read from a disk, and put into a throw-away one before it boots. The boot partition (ext4) is copied out of
 //! the overlay, its boot loader entries are edited by debugfs, and it is copied back: no mount, no root.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -33,16 +33,42 @@ pub fn append_arguments(disk: &Path, arguments: &BootArguments, scratch: &Path) 
     }
     host::require(&[&tool::DEBUGFS, &tool::QEMU_IMG])
         .map_err(|error| Failure::new(Kind::Tool, error.to_string(), error.cure()))?;
+    let (partition, extent) = copy_out(disk, scratch)?;
+    edit(&partition, arguments, scratch)?;
+    copy(disk, extent, Direction::In, &partition)?;
+    fs::remove_file_if_exists(&partition)
+}
+
+/// The kernel arguments of each boot entry of a disk (qcow2, or raw if it is called so), the default one
+/// first; `scratch` takes the boot partition.
+pub fn read_arguments(disk: &Path, scratch: &Path) -> Result<Vec<String>> {
+    host::require(&[&tool::DEBUGFS, &tool::QEMU_IMG]).map_err(Failure::from)?;
+    let (partition, _) = copy_out(disk, scratch)?;
+    let mut entries = list(&partition, "/loader/entries")?;
+    entries.sort_by(|one, other| other.cmp(one));
+    let mut arguments = Vec::new();
+    for entry in entries {
+        let text = debugfs(&partition, &format!("cat /loader/entries/{entry}"), false)?;
+        let options = text.lines().find_map(|line| line.strip_prefix("options "));
+        arguments.push(options.unwrap_or_default().trim().to_owned());
+    }
+    fs::remove_file_if_exists(&partition)?;
+    if arguments.is_empty() {
+        bail!("the boot partition has no boot loader entry");
+    }
+    Ok(arguments)
+}
+
+/// Copies the boot partition into `scratch`.
+fn copy_out(disk: &Path, scratch: &Path) -> Result<(PathBuf, Extent)> {
     let head = scratch.join("head.raw");
     copy(disk, Extent { offset: 0, size: 1 << 20 }, Direction::Out, &head)?;
     let extent = boot_partition(&fs::read(&head)?)
         .with_context(|| format!("looking for the boot partition of {}", disk.display()))?;
     let partition = scratch.join("boot.raw");
     copy(disk, extent, Direction::Out, &partition)?;
-    edit(&partition, arguments, scratch)?;
-    copy(disk, extent, Direction::In, &partition)?;
-    fs::remove_file_if_exists(&partition)?;
-    fs::remove_file_if_exists(&head)
+    fs::remove_file_if_exists(&head)?;
+    Ok((partition, extent))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -52,11 +78,12 @@ enum Direction {
 }
 
 fn copy(disk: &Path, extent: Extent, direction: Direction, file: &Path) -> Result<()> {
+    let raw = disk.extension().is_some_and(|extension| extension == "raw");
     let window = super::options::Options::keys()
         .set("driver", "raw")
         .set("offset", extent.offset)
         .set("size", extent.size)
-        .set("file.driver", "qcow2")
+        .set("file.driver", if raw { "raw" } else { "qcow2" })
         .set("file.file.driver", "file")
         .path("file.file.filename", disk)
         .build();
@@ -245,9 +272,11 @@ mod tests {
         let overlay = path("a,b.qcow2");
         super::super::overlay(&path("disk.raw"), &overlay, None).unwrap();
 
+        assert_eq!(read_arguments(&path("disk.raw"), dir.path()).unwrap(), ["quiet"]);
         let arguments = BootArguments { every_boot: "more=1".into(), first_boot: "ip=dhcp".into() };
         append_arguments(&overlay, &arguments, dir.path()).unwrap();
 
+        assert_eq!(read_arguments(&overlay, dir.path()).unwrap(), ["quiet more=1"]);
         let after = path("after.raw");
         copy(&overlay, Extent { offset: 1 << 20, size: 8 << 20 }, Direction::Out, &after).unwrap();
         Cmd::program("e2fsck").args(["-fn"]).arg(&after).run().unwrap();

@@ -16,7 +16,7 @@ mod ssh;
 
 pub use accel::{Accelerator, Choice, choose};
 pub use argv::argv;
-pub use boot_arguments::{BootArguments, append_arguments};
+pub use boot_arguments::{BootArguments, append_arguments, read_arguments};
 pub use control::Control;
 pub use disk_spec::{Channel, DiskSpec, DiskSpecError, Sectors};
 pub use fork::{Place, Template, TemplateMemory};

@@ -109,7 +109,7 @@ impl Apt {
         fs::write(&self.dir.join("preferences"), pins.join("\n"))?;
         for repository in &self.repositories {
             let text = self.mirrors.substitute(&repository.file, &repository.definition)?;
-            let text = absolute_keyrings(&text, &repository.dir);
+            let text = settled(&text, &repository.dir);
             fs::write(&self.dir.join("sources.list.d").join(format!("{}.sources", repository.id)), text)?;
         }
         fs::write(&self.dir.join("apt.conf"), self.apt_conf())
@@ -184,14 +184,23 @@ fn debian_arch(basearch: &str) -> Result<&'static str> {
     }
 }
 
-/// Makes `Signed-By: keys/x.gpg` an absolute path beside the definition.
-fn absolute_keyrings(text: &str, dir: &Path) -> String {
+/// Makes `Signed-By: keys/x.gpg` an absolute path beside the definition, and `file:` addresses `copy:`
+/// ones: apt reads an index behind `file:` in place, so that what it offers could change unasked.
+fn settled(text: &str, dir: &Path) -> String {
     let mut out = String::new();
     for line in text.lines() {
         match line.strip_prefix("Signed-By:").map(str::trim) {
             Some(path) if !path.is_empty() && !path.starts_with('/') && !path.starts_with('-') => {
                 let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
                 out.push_str(&format!("Signed-By: {}\n", dir.join(path).display()));
+            }
+            _ if line.starts_with("URIs:") => {
+                let words = line.split_whitespace().map(|word| match word.strip_prefix("file:") {
+                    Some(rest) => format!("copy:{rest}"),
+                    None => word.to_owned(),
+                });
+                out.push_str(&words.collect::<Vec<_>>().join(" "));
+                out.push('\n');
             }
             _ => {
                 out.push_str(line);
@@ -230,6 +239,7 @@ mod tests {
         assert!(is_host_affair("Acquire::http::Proxy \"http://p:1/\";"));
         assert!(is_host_affair("Acquire::Check-Valid-Until \"false\";"));
         assert!(!is_host_affair("APT::Get::AllowUnauthenticated \"true\";"));
-        assert!(absolute_keyrings(&repository.definition, Path::new("/c")).contains("Signed-By: /c/k.gpg"));
+        assert!(settled(&repository.definition, Path::new("/c")).contains("Signed-By: /c/k.gpg"));
+        assert_eq!(settled("URIs: file:/m http://x\n", Path::new("/c")), "URIs: copy:/m http://x\n");
     }
 }

@@ -7,13 +7,12 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
 use super::rpmdb;
 use crate::failure::{Failure, Kind};
-use crate::host::{CommandError, environment, fs};
+use crate::host::{CommandError, fs};
 use crate::packages::backend::InstallRequest;
 use crate::packages::held::remove_files;
 use crate::pipeline::Unit;
@@ -94,19 +93,17 @@ fn run(request: &InstallRequest, scratch: &Path) -> Result<()> {
     }
     let progress = request.report.progress("installing packages", inside.len() as u64, Unit::Items);
     let mut story = Story::default();
-    let result = command
-        .args(inside)
-        .silence(Duration::from_secs(environment::script_limit()))
-        .log(request.log)
-        .run_lines(|line| {
-            if line.starts_with("D:   install: ") {
-                progress.add(1);
-            }
-            story.hear(line);
-            if !line.starts_with("D: ") {
-                request.report.detail(line);
-            }
-        });
+    let result = command.args(inside).log(request.log).run_steps(request.limit, |line| {
+        if line.starts_with("D:   install: ") {
+            progress.add(1);
+        }
+        story.hear(line);
+        if !line.starts_with("D: ") {
+            request.report.detail(line);
+        }
+        // Whatever rpm itself says means that it goes on; a scriptlet's own words do not.
+        line.starts_with("D: ")
+    });
     drop(progress);
     for (process, scriptlet) in &story.left {
         request.report.warn(format!("{scriptlet} left the process {process} running; it was ended"));
@@ -176,12 +173,16 @@ impl Story {
     fn explain(&self, error: anyhow::Error, log: &Path) -> anyhow::Error {
         let Some(command) = error.downcast_ref::<CommandError>() else { return error };
         let cure = format!("the whole output is in {}", log.display());
-        let silent = command.status.starts_with("silence");
         let cause = match &self.current {
-            Some(scriptlet) if silent => format!(
-                "{scriptlet} does not end: {} (NOSA_SCRIPT_LIMIT gives more time)",
-                command.status.trim_start_matches("silence: ")
-            ),
+            Some(scriptlet) if command.overtime().is_some() => {
+                let limit = command.overtime().unwrap_or_default();
+                return Failure::new(
+                    Kind::Build,
+                    format!("{scriptlet} did not end within {limit}"),
+                    format!("NOSA_SCRIPT_LIMIT=SECONDS gives more time; {cure}"),
+                )
+                .into();
+            }
             _ if !self.complaints.is_empty() => {
                 format!("a scriptlet failed:\n    {}", self.complaints.join("\n    "))
             }
