@@ -22,3 +22,4 @@ mod sample;
 mod small;
 mod variants;
 mod whole;
+mod why;
