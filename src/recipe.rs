@@ -41,6 +41,8 @@ pub struct Options {
     pub losses: LossPolicy,
     /// Versions that lockfiles fix.
     pub locked: Vec<Locked>,
+    /// Further directories with repository definitions.
+    pub repo_dirs: Vec<PathBuf>,
     /// Variables of the repositories' definitions that take precedence over the treefile's.
     pub repovars: BTreeMap<String, String>,
     /// The variant of the configuration, if not the default.
@@ -108,8 +110,11 @@ pub struct DiskImage {
 impl<'a> Recipe<'a> {
     /// Reads the configuration in `dir` and sets up its package manager; `downloads` outlives workdirs.
     pub fn open(pipeline: &'a Pipeline, dir: &Path, downloads: &Path, options: Options) -> Result<Self> {
-        let load =
-            LoadOptions { variant: options.variant.clone(), ..LoadOptions::new(environment::basearch()) };
+        let load = LoadOptions {
+            basearch: environment::basearch().to_owned(),
+            variant: options.variant.clone(),
+            repo_dirs: options.repo_dirs.clone(),
+        };
         let mut config = manifest::load(dir, &load)?;
         config.manifest.repovars.extend(options.repovars.clone());
         config.warnings.iter().for_each(|warning| pipeline.report().warn(warning));

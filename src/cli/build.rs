@@ -40,6 +40,7 @@ impl Shared {
             },
             locked,
             repovars: self.repovar.iter().cloned().collect(),
+            repo_dirs: workdir.yumrepos_dir().into_iter().collect(),
             variant: workdir.variant()?,
             overrides: Some(workdir.overrides()),
             ..Options::default()

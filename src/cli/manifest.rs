@@ -31,6 +31,7 @@ impl Which {
         if options.variant.is_none() {
             options.variant = workdir.variant()?;
         }
+        options.repo_dirs = workdir.yumrepos_dir().into_iter().collect();
         Ok((workdir.config_dir(), options))
     }
 }

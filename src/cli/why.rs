@@ -61,7 +61,7 @@ fn tell(run: &StageRun, whole: bool) {
         (Some(_), true) => format!("ran {}", render::seconds(run.took)),
         (Some(_), false) => format!("failed after {}", render::seconds(run.took)),
     };
-    render::print(&format!("  {:<10} {what:<14} {}", run.stage, run.explanation()));
+    render::print(&format!("  {:<12} {what:<14} {}", run.stage, run.explanation()));
     for change in run.changed() {
         render::print(&format!("      {}", change.told(whole)));
     }

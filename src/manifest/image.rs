@@ -30,6 +30,7 @@ const IGNORED: &[(&str, &str)] = &[
     ("container-imgref", "the origin names the OSTree branch"),
     ("ostree-container-inject-openshift-cvo-labels", "the image gets no OpenShift labels"),
     ("ignition-network-kcmdline", "it has had no effect for years"),
+    ("sysroot-readonly", "the deployment decides by ostree's prepare-root.conf"),
     ("live-rootfs-fstype", "live images hold a squashfs"),
     ("live-rootfs-fsoptions", "live images hold a squashfs"),
     ("bootc-install-to-fs", "disks are written by nosa"),
@@ -131,7 +132,13 @@ pub(super) fn config(map: &Map, name: &str, notes: &mut Notes) -> ImageConfig {
         _ => RootFilesystem::Xfs,
     };
     notes.take(text("bootfs", "ext4", &["ext4"]));
-    notes.take(text("ostree-format", "oci-chunked-v1", &["oci-chunked-v1"]));
+    let format = notes.or_default(text("ostree-format", "oci-chunked-v1", &["oci-chunked-v1", "oci"]));
+    if let Some(node) = map.get("ostree-format").filter(|_| format == "oci") {
+        let place = &node.position;
+        notes.warnings.push(format!(
+            "{place}: `oci` is taken as `oci-chunked-v1`: images have a layer a group of packages"
+        ));
+    }
     if let Some(node) = map.get("bootfs_metadata_csum_seed") {
         notes.take(node.boolean("bootfs_metadata_csum_seed"));
     }

@@ -187,8 +187,7 @@ impl Parts<'_> {
                         "use letters, digits and `_`",
                     ));
                 }
-                let value = Variable::of(&entry.value).to_string();
-                Ok((entry.key.clone(), self.substitute(&value, &entry.value.position)?))
+                Ok((entry.key.clone(), Variable::of(&entry.value).to_string()))
             })
             .collect()
     }

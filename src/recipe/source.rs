@@ -102,3 +102,22 @@ fn with_variables(mut text: String, manifest: &Manifest) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::manifest::{LoadOptions, examine};
+
+    #[test]
+    fn repovars_go_into_a_definition_the_longer_name_first() {
+        let empty = tempfile::tempdir().unwrap();
+        let mut manifest = examine(empty.path(), &LoadOptions::new("x86_64")).0.manifest;
+        for (name, value) in [("mirror", "https://a"), ("mirror_key", "https://k")] {
+            manifest.repovars.insert(name.to_owned(), value.to_owned());
+        }
+        let text = "baseurl=$mirror/os/$basearch ${mirror}/more\ngpgkey=$mirror_key\n".to_owned();
+        assert_eq!(
+            super::with_variables(text, &manifest),
+            "baseurl=https://a/os/$basearch https://a/more\ngpgkey=https://k\n"
+        );
+    }
+}

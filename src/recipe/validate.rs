@@ -1,12 +1,14 @@
 //! Checking a configuration completely without building it: every file that a build would read, read as a
 //! build reads it, and everything that is wrong named at once.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Result;
 use serde::Serialize;
 
 use crate::builds::next_version;
+use crate::document::{Position, nearest};
 use crate::failure::{Failure, Kind, classify};
 use crate::host::fs;
 use crate::kola::{Denylist, Root, discover};
@@ -132,15 +134,17 @@ impl Check<'_> {
         }
     }
 
-    /// `*.repo` files are checked as they are loaded; `*.sources` files are apt's.
+    /// `*.repo` files are checked as they are loaded, but for their variables; `*.sources` files are apt's.
     fn repositories(&mut self, loaded: &Loaded) {
-        if loaded.manifest.repo_kind != Some(RepoKind::Deb) {
-            return;
-        }
-        for file in &loaded.manifest.repo_files {
+        let manifest = &loaded.manifest;
+        for file in &manifest.repo_files {
             let (Some(text), Some(id)) = (self.take(fs::read_to_string(&file.path)), file.ids.first()) else {
                 continue;
             };
+            if manifest.repo_kind == Some(RepoKind::Rpm) {
+                self.problems.extend(unknown_variables(&file.path, &text, &manifest.repovars));
+                continue;
+            }
             if let Some(repository) = self.take(Repository::new(id, &file.path, text, Supply::All))
                 && repository.suites.is_empty()
             {
@@ -210,6 +214,35 @@ impl Check<'_> {
         }
         Ok(())
     }
+}
+
+/// What dnf knows besides `repovars`.
+const DNF_VARIABLES: &[&str] = &["basearch", "releasever", "arch"];
+
+/// The variables in a `*.repo` file that nothing gives a value.
+fn unknown_variables(path: &Path, text: &str, known: &BTreeMap<String, String>) -> Vec<Failure> {
+    let mut found = Vec::new();
+    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with('#')) {
+        for (at, _) in line.match_indices('$') {
+            let rest = line.get(at + 1..).unwrap_or_default();
+            let rest = rest.strip_prefix('{').unwrap_or(rest);
+            let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
+            let (name, _) = rest.split_at(end);
+            if name.is_empty() || DNF_VARIABLES.contains(&name) || known.contains_key(name) {
+                continue;
+            }
+            let names = DNF_VARIABLES.iter().copied().chain(known.keys().map(String::as_str));
+            let cure = match nearest(name, names) {
+                Some(near) => format!("did you mean `${near}`?"),
+                None => format!("add `repovars: {{{name}: …}}` to the treefile"),
+            };
+            let column = line.get(..at).unwrap_or_default().chars().count() + 1;
+            let file = path.display().to_string().as_str().into();
+            let position = Position { file, line: index + 1, column };
+            found.push(position.failure(format_args!("variable `${name}` has no value"), cure));
+        }
+    }
+    found
 }
 
 /// Whether a build for `basearch` reads this lockfile.

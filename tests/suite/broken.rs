@@ -438,6 +438,28 @@ const CASES: &[Case] = &[
         said: &[("debian.repo:3:1: `gpgcheck` must be 0 or 1, found maybe", "write `0` or `1`")],
     },
     Case {
+        name: "repo_file_with_an_unknown_variable",
+        edits: &[
+            Remove("debian.sources"),
+            Write("debian.repo", b"[debian]\nbaseurl=$mirorr/${releasever}\ngpgcheck=1\ngpgkey=file:///k\n"),
+            Write("base.yaml", b"repovars: {mirror: https://example.org}\n"),
+        ],
+        said: &[("debian.repo:2:9: variable `$mirorr` has no value", "did you mean `$mirror`?")],
+    },
+    Case {
+        name: "repo_variable_with_a_bad_name",
+        edits: &[Write("base.yaml", b"repovars: {my-mirror: https://example.org}\n")],
+        said: &[("base.yaml:1:12: `my-mirror` is not a variable's name", "use letters, digits and `_`")],
+    },
+    Case {
+        name: "stray_double_quote",
+        edits: &[Write("base.yaml", b"packages:\n  - zsh \"'bash >= 5'\"\n")],
+        said: &[(
+            "base.yaml:2:5: a double quote in `packages`: \"",
+            "write a package expression as \"'name >= 1.0'\", the double quotes around the whole item",
+        )],
+    },
+    Case {
         name: "repository_defined_twice",
         edits: &[
             Remove("debian.sources"),

@@ -162,3 +162,24 @@ fn nestos_has_its_own_numbers_for_accounts_and_a_mirror_that_can_be_changed() {
         assert!(definition.contains("baseurl=$openeuler_mirror/openEuler-$releasever/OS/$basearch/\n"));
     });
 }
+
+#[test]
+fn definitions_in_yumrepos_count_as_those_beside_the_manifest() {
+    let dir = tempfile::tempdir().unwrap();
+    init(dir.path(), "nestos-container");
+    let validate = || {
+        let mut said = String::new();
+        let call = Cmd::program(env!("CARGO_BIN_EXE_nosa")).arg("validate").dir(dir.path());
+        let good = call.run_lines(|line| said.push_str(&format!("{line}\n"))).is_ok();
+        (good, said)
+    };
+    let config = dir.path().join("src/config");
+    let place = dir.path().join("src/yumrepos");
+    fs::create_dir(&place).unwrap();
+    fs::rename(config.join("nestos.repo"), place.join("nestos.repo")).unwrap();
+    let (good, said) = validate();
+    assert!(good, "{said}");
+    fs::remove_dir_all(&place).unwrap();
+    let (good, said) = validate();
+    assert!(!good && said.contains("repository `nestos` has no definition"), "{said}");
+}

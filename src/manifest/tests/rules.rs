@@ -264,7 +264,11 @@ fn image_yaml_flattens_and_fills_in() {
     let loaded = load(&[
         ("manifest.yaml", BASE),
         ("image.yaml", "include: m/base.yaml\nextra-kargs: [a, b]\nrootfs: ext4\n"),
-        ("m/base.yaml", "size: 8\nrootfs: xfs\nextra-kargs: [b, c]\ncomposefs: true\nvmware-os-type: x\n"),
+        (
+            "m/base.yaml",
+            "size: 8\nrootfs: xfs\nextra-kargs: [b, c]\ncomposefs: true\nvmware-os-type: x\nostree-format: oci\n\
+             sysroot-readonly: true\n",
+        ),
     ])
     .unwrap();
     let image = &loaded.manifest.image;
@@ -279,6 +283,8 @@ fn image_yaml_flattens_and_fills_in() {
         [
             "m/base.yaml:4:1: `composefs` is ignored: the deployment decides by ostree's prepare-root.conf",
             "m/base.yaml:5:1: `vmware-os-type` is ignored: nosa makes no images for that platform",
+            "m/base.yaml:7:1: `sysroot-readonly` is ignored: the deployment decides by ostree's prepare-root.conf",
+            "m/base.yaml:6:16: `oci` is taken as `oci-chunked-v1`: images have a layer a group of packages",
         ]
     );
     assert_eq!(manifest("").manifest.image.rootfs, RootFilesystem::Xfs);
