@@ -96,7 +96,7 @@ fn unknown(refusal: &Refusal, request: &Request) -> Failure {
 fn conflict(text: &str, request: &Request) -> Failure {
     let mentioned = |name: &str| {
         text.split(|c: char| !(c.is_ascii_alphanumeric() || "+-._".contains(c)))
-            .any(|word| word == name || word.strip_prefix(name).is_some_and(|rest| starts_a_version(rest)))
+            .any(|word| word == name || word.strip_prefix(name).is_some_and(starts_a_version))
     };
     let origins: Vec<String> = request
         .packages
