@@ -107,18 +107,23 @@ fn conflict(text: &str, request: &Request) -> Failure {
     let excluded: Vec<&str> =
         request.exclude.iter().map(String::as_str).filter(|name| mentioned(name)).collect();
     let from =
-        if origins.is_empty() { String::new() } else { format!("; asked for: {}", origins.join(", ")) };
+        if origins.is_empty() { String::new() } else { format!(" (asked for: {})", origins.join(", ")) };
     let cure = if excluded.is_empty() {
         "drop one of the packages that fight, or pin a version that fits".to_owned()
     } else {
         format!("{} is in exclude-packages: drop it there, or the package that needs it", excluded.join(", "))
     };
-    let cause = format!("the packages cannot be installed together: {}{from}", one_line(text));
+    let cause = format!("the packages cannot be installed together{from}:{}", indented(text));
     Failure::new(Kind::Resolve, cause, cure)
 }
 
 fn starts_a_version(rest: &str) -> bool {
     rest.strip_prefix('-').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+}
+
+/// dnf's problems, one below the other.
+fn indented(text: &str) -> String {
+    text.lines().filter(|line| !line.trim().is_empty()).map(|line| format!("\n   {line}")).collect()
 }
 
 /// dnf's problems are lines with indentation; a cause is one.
@@ -148,7 +153,7 @@ mod tests {
         let failure = conflict(text, &request());
         assert_eq!(
             failure.cause,
-            "the packages cannot be installed together: Problem: package jq-1.7-6.x86_64 requires libjq1 = 1.7-6; package libjq1-1.7-6.x86_64 is filtered out by exclude filtering; asked for: jq (manifest.yaml:2)"
+            "the packages cannot be installed together (asked for: jq (manifest.yaml:2)):\n    Problem: package jq-1.7-6.x86_64 requires libjq1 = 1.7-6\n     - package libjq1-1.7-6.x86_64 is filtered out by exclude filtering"
         );
         assert!(failure.cure.starts_with("libjq1 is in exclude-packages"));
     }

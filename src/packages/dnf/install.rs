@@ -4,7 +4,7 @@
 //! rpm goes on when a %post fails, so its log is read for that; it also tells which scriptlet ran last,
 //! which names the one that never ended or that left a process behind.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -108,16 +108,9 @@ fn run(request: &InstallRequest, scratch: &Path) -> Result<()> {
     for (process, scriptlet) in &story.left {
         request.report.warn(format!("{scriptlet} left the process {process} running; it was ended"));
     }
-    let log = request.log.display();
     match result {
         Err(error) => Err(story.explain(error, request.log)),
-        Ok(()) if story.complaints.is_empty() => Ok(()),
-        Ok(()) => Err(Failure::new(
-            Kind::Build,
-            format!("a scriptlet failed:\n    {}", story.complaints.join("\n    ")),
-            format!("the whole output is in {log}"),
-        )
-        .into()),
+        Ok(()) => story.judge(request.log),
     }
 }
 
@@ -133,6 +126,8 @@ struct Story {
     said: Vec<String>,
     /// What must not be passed over.
     complaints: Vec<String>,
+    /// Owners of files that no account has.
+    ownerless: BTreeSet<String>,
     /// Processes that outlived the transaction, each with its scriptlet.
     left: Vec<(String, String)>,
 }
@@ -147,10 +142,11 @@ impl Story {
             return;
         }
         let Some(debug) = line.strip_prefix("D: ") else {
-            let failed = line.contains("scriptlet failed") || line.contains("does not exist - using root");
-            if failed {
+            if line.contains("scriptlet failed") {
                 self.complaints.append(&mut self.said);
                 self.complaints.push(line.to_owned());
+            } else if line.ends_with("does not exist - using root") {
+                self.ownerless.insert(line.trim_start_matches("warning: ").to_owned());
             } else if self.running {
                 self.said.push(line.to_owned());
                 let surplus = self.said.len().saturating_sub(5);
@@ -168,6 +164,23 @@ impl Story {
         } else if what.starts_with("waitpid(") {
             self.running = false;
         }
+    }
+
+    /// What rpm passed over and nosa does not.
+    fn judge(&self, log: &Path) -> Result<()> {
+        let log = format!("the whole output is in {}", log.display());
+        let (cause, cure) = if !self.complaints.is_empty() {
+            (format!("a scriptlet failed:\n    {}", self.complaints.join("\n    ")), log)
+        } else if !self.ownerless.is_empty() {
+            let owners: Vec<&str> = self.ownerless.iter().map(String::as_str).collect();
+            let cause =
+                format!("files of packages have owners that no account has:\n    {}", owners.join("\n    "));
+            let cure = "add them to check-passwd and check-groups if those are used, else the package that makes them";
+            (cause, format!("{cure}; {log}"))
+        } else {
+            return Ok(());
+        };
+        Err(Failure::new(Kind::Build, cause, cure).into())
     }
 
     fn explain(&self, error: anyhow::Error, log: &Path) -> anyhow::Error {
@@ -249,6 +262,17 @@ mod tests {
         assert_eq!(
             story.complaints,
             ["+ false", "cannot go on", "warning: %post(a-1-1.noarch) scriptlet failed, exit status 1"]
+        );
+    }
+
+    #[test]
+    fn owners_without_an_account_are_told_together() {
+        let line = "warning: group shadow does not exist - using root";
+        let error = heard(&[line, "warning: user a does not exist - using root", line]);
+        let error = error.judge(Path::new("/log")).unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "files of packages have owners that no account has:\n    group shadow does not exist - using root\n    user a does not exist - using root"
         );
     }
 
