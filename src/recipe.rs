@@ -3,17 +3,21 @@
 //! [`Recipe::open`] reads the configuration; each method after it is one step of the flow and returns what
 //! the next one needs. No step knows argv, formats or the terminal.
 
+mod overrides;
 mod publish;
 mod source;
 mod sweep;
+mod validate;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-pub use publish::{Outcome, Publisher};
+use overrides::Overrides;
+pub use publish::{Outcome, Publisher, STAGES};
 pub use sweep::{Swept, commit_repo, prune_cache};
+pub use validate::{Finding, Findings, validate};
 
 use crate::disk::{DiskSize, Qcow2, RawDisk, Sector};
 use crate::host::{Cmd, environment, tool};
@@ -24,7 +28,7 @@ use crate::packages::{
     Locked, Mirrors, PackageBackend, RemovedFiles, Request, Resolve, ResolvedPackages, Snapshot, Wanted,
 };
 use crate::pipeline::{Artifact as _, Digest, Pipeline};
-use crate::rootfs::{Compose, Install, InstalledTree, LossPolicy, RootFs, TREE_EPOCH};
+use crate::rootfs::{AddedFiles, Compose, Install, InstalledTree, LossPolicy, RootFs, TREE_EPOCH};
 
 /// What a user can say about a build besides the configuration.
 #[derive(Debug, Clone, Default)]
@@ -37,8 +41,14 @@ pub struct Options {
     pub losses: LossPolicy,
     /// Versions that lockfiles fix.
     pub locked: Vec<Locked>,
+    /// Further directories with repository definitions.
+    pub repo_dirs: Vec<PathBuf>,
+    /// Variables of the repositories' definitions that take precedence over the treefile's.
+    pub repovars: BTreeMap<String, String>,
     /// The variant of the configuration, if not the default.
     pub variant: Option<String>,
+    /// The workdir's `overrides` directory: package files in `rpm` or `deb`, files of the tree in `rootfs`.
+    pub overrides: Option<PathBuf>,
 }
 
 /// A configuration ready to be built.
@@ -48,6 +58,7 @@ pub struct Recipe<'a> {
     /// The configuration.
     pub config: Loaded,
     backend: Box<dyn PackageBackend>,
+    overrides: Overrides,
 }
 
 /// The tree with everything but its version settled.
@@ -99,12 +110,19 @@ pub struct DiskImage {
 impl<'a> Recipe<'a> {
     /// Reads the configuration in `dir` and sets up its package manager; `downloads` outlives workdirs.
     pub fn open(pipeline: &'a Pipeline, dir: &Path, downloads: &Path, options: Options) -> Result<Self> {
-        let load =
-            LoadOptions { variant: options.variant.clone(), ..LoadOptions::new(environment::basearch()) };
-        let config = manifest::load(dir, &load)?;
+        let load = LoadOptions {
+            basearch: environment::basearch().to_owned(),
+            variant: options.variant.clone(),
+            repo_dirs: options.repo_dirs.clone(),
+        };
+        let mut config = manifest::load(dir, &load)?;
+        config.manifest.repovars.extend(options.repovars.clone());
         config.warnings.iter().for_each(|warning| pipeline.report().warn(warning));
-        let backend = source::backend(pipeline, &config.manifest, downloads, &options.mirrors)?;
-        Ok(Self { pipeline, options, config, backend })
+        let overrides = Overrides::find(&config.manifest, options.overrides.as_deref())?;
+        overrides.tell(pipeline.report());
+        let packages = overrides.packages.clone();
+        let backend = source::backend(pipeline, &config.manifest, downloads, &options.mirrors, packages)?;
+        Ok(Self { pipeline, options, config, backend, overrides })
     }
 
     /// The configuration's manifest.
@@ -126,7 +144,9 @@ impl<'a> Recipe<'a> {
         };
         let stage =
             Resolve { backend: self.backend.as_ref(), request: self.request(), snapshot: snapshot.clone() };
-        Ok((self.pipeline.run(&stage)?, snapshot))
+        let packages = self.pipeline.run(&stage)?;
+        self.overrides.compare(&packages.packages, &self.options.locked, self.pipeline.report());
+        Ok((packages, snapshot))
     }
 
     /// Downloads the packages.
@@ -141,6 +161,7 @@ impl<'a> Recipe<'a> {
             backend: self.backend.as_ref(),
             packages: &packages.packages,
             remove: self.removed_files(),
+            manifest: self.manifest(),
             epoch: tree_epoch(),
         })?;
         let input_hash = self.composition(&installed, String::new())?.input_hash();
@@ -224,6 +245,12 @@ impl<'a> Recipe<'a> {
         })
     }
 
+    /// Whether files of the user's own stand in for what the configuration gives.
+    #[must_use]
+    pub const fn is_overridden(&self) -> bool {
+        self.overrides.any()
+    }
+
     fn request(&self) -> Request {
         let manifest = self.manifest();
         let origin = |name: &str| {
@@ -252,10 +279,13 @@ impl<'a> Recipe<'a> {
 
     fn composition<'b>(&'b self, installed: &'b InstalledTree, version: String) -> Result<Compose<'b>> {
         let manifest = self.manifest();
+        let mut overlays = Compose::overlays(manifest)?;
+        overlays.extend(self.overrides.rootfs.clone());
         Ok(Compose {
             installed,
             manifest,
-            overlays: Compose::overlays(manifest)?,
+            overlays,
+            added: AddedFiles::read(manifest)?,
             version,
             epoch: tree_epoch(),
         })

@@ -181,6 +181,12 @@ impl Workdir {
         self.root.join("tmp")
     }
 
+    /// `overrides`: what a developer tries.
+    #[must_use]
+    pub fn overrides(&self) -> PathBuf {
+        self.root.join("overrides")
+    }
+
     /// `overrides/NAME`: `rpm`, `deb` or `rootfs`.
     #[must_use]
     pub fn overrides_dir(&self, name: &str) -> PathBuf {

@@ -21,6 +21,9 @@ pub(super) struct Shared {
     /// The mirror of Debian's security archive.
     #[arg(long, value_name = "URL", env = "NOSA_DEBIAN_SECURITY_MIRROR")]
     debian_security_mirror: Option<String>,
+    /// A variable of the *.repo files, in place of the treefile's `repovars`; may be given several times.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = assignment)]
+    repovar: Vec<(String, String)>,
 }
 
 impl Shared {
@@ -36,10 +39,18 @@ impl Shared {
                 security: self.debian_security_mirror.clone(),
             },
             locked,
+            repovars: self.repovar.iter().cloned().collect(),
+            repo_dirs: workdir.yumrepos_dir().into_iter().collect(),
             variant: workdir.variant()?,
+            overrides: Some(workdir.overrides()),
             ..Options::default()
         })
     }
+}
+
+fn assignment(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 /// Build the operating system: OSTree commit, OCI image and disk image, unless nothing changed
@@ -95,8 +106,7 @@ fn tell(context: &Context, meta: &serde_json::Value, pipeline: &Pipeline) -> Res
     }
     render::print_table(&rows);
     let ran = pipeline.runs().into_iter().filter(|run| run.reason.is_some());
-    let rows: Vec<Vec<String>> =
-        ran.map(|run| vec![run.stage.to_owned(), render::seconds(run.took)]).collect();
+    let rows: Vec<Vec<String>> = ran.map(|run| vec![run.stage, render::seconds(run.took)]).collect();
     render::print_table(&rows);
     Ok(())
 }

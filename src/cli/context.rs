@@ -30,7 +30,7 @@ impl Context {
         let workdir = self.open()?;
         let lock = workdir.lock(&format!("nosa {name}"))?;
         let cache = Cache::open(&workdir.cache_dir())?;
-        let pipeline = Pipeline::new(cache, &workdir.tmp_dir(), self.report.clone())?;
+        let pipeline = Pipeline::new(cache, &workdir.tmp_dir(), self.report.clone())?.named(name);
         Ok((workdir, lock, pipeline))
     }
 

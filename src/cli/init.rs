@@ -1,10 +1,10 @@
 //! `nosa init`: makes a working directory.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Result;
 
-use super::Context;
+use super::{Context, render};
 use crate::builds::{ConfigSource, EmbeddedFile, Workdir};
 use crate::embedded;
 use crate::failure::{Failure, Kind};
@@ -24,6 +24,9 @@ pub(super) struct Args {
     /// Use a directory that is not empty.
     #[arg(long)]
     force: bool,
+    /// List the variants that ship with nosa, and do nothing else.
+    #[arg(long, conflicts_with_all = ["config", "variant", "branch", "force"])]
+    list: bool,
 }
 
 /// The variant that is taken when nothing is said.
@@ -31,20 +34,13 @@ const DEFAULT: &str = "debian-container";
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<()> {
     let root = &context.workdir;
+    if args.list {
+        return list(context);
+    }
     match &args.config {
         None => {
-            let name = args.variant.as_deref().unwrap_or(DEFAULT);
-            let dir = format!("variants/{name}");
-            let files: Vec<EmbeddedFile<'_>> = embedded::files_below(&dir)
-                .map(|(path, mode, bytes)| EmbeddedFile { path, mode, bytes })
-                .collect();
-            if files.is_empty() {
-                let known = embedded::variants().join(", ");
-                let cause = format!("nosa has no variant {name}; it has {known}");
-                return Err(
-                    Failure::new(Kind::Usage, cause, "choose one of these, or give a configuration").into()
-                );
-            }
+            let files = embedded::files_named(args.variant.as_deref().unwrap_or(DEFAULT))?.into_iter();
+            let files: Vec<_> = files.map(|(path, mode, bytes)| EmbeddedFile { path, mode, bytes }).collect();
             Workdir::init(root, args.force, None, ConfigSource::Embedded(&files))?;
         }
         Some(config) if Path::new(config).is_dir() => {
@@ -55,9 +51,20 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<()> {
             Workdir::init(root, args.force, args.variant.as_deref(), ConfigSource::Make(&mut clone))?;
         }
     }
-    let place: PathBuf = root.join("src/config");
-    context.report.note(format!("{} is ready; its configuration is {}", root.display(), place.display()));
+    let root = root.display();
+    context.report.note(format!("{root} is ready; its configuration is {root}/src/config"));
     context.report.note("next: nosa build");
+    Ok(())
+}
+
+fn list(context: &Context) -> Result<()> {
+    let variants = embedded::variants()?;
+    if context.json {
+        render::print_json(&variants);
+        return Ok(());
+    }
+    let rows = variants.into_iter().map(|variant| vec![variant.name.to_owned(), variant.summary]);
+    render::print_table(&rows.collect::<Vec<_>>());
     Ok(())
 }
 

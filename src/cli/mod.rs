@@ -2,6 +2,7 @@
 
 mod basearch;
 mod build;
+mod build_validate;
 mod buildextend;
 mod clean;
 mod compress;
@@ -13,6 +14,7 @@ mod image;
 mod init;
 mod kola;
 mod list;
+mod manifest;
 mod meta;
 mod prune;
 mod release_meta;
@@ -24,6 +26,7 @@ mod told;
 mod transfer;
 mod validate;
 mod which;
+mod why;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -64,13 +67,16 @@ enum Command {
     Build(build::Args),
     Buildextend(buildextend::Args),
     List(list::Args),
+    Manifest(manifest::Args),
+    Validate(validate::Args),
+    Why(why::Args),
     Meta(meta::Args),
     Tag(tag::Args),
     Diff(diff::Args),
     Compress(compress::Args),
     #[command(visible_alias = "uncompress")]
     Decompress(compress::Shared),
-    BuildValidate(validate::Args),
+    BuildValidate(build_validate::Args),
     Sign(sign::Args),
     GenerateReleaseMeta(release_meta::Args),
     Buildfetch(transfer::FetchArgs),
@@ -140,12 +146,15 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Build(args) => build::run(&args, &context)?,
         Command::Buildextend(args) => buildextend::run(&args, &context)?,
         Command::List(args) => list::run(&args, &context)?,
+        Command::Manifest(args) => manifest::run(&args, &context)?,
+        Command::Validate(args) => validate::run(&args, &context)?,
+        Command::Why(args) => why::run(&args, &context)?,
         Command::Meta(args) => meta::run(&args, &context)?,
         Command::Tag(args) => tag::run(&args, &context)?,
         Command::Diff(args) => diff::run(&args, &context)?,
         Command::Compress(args) => compress::run(&args, &context)?,
         Command::Decompress(args) => compress::undo(&args, &context)?,
-        Command::BuildValidate(args) => validate::run(&args, &context)?,
+        Command::BuildValidate(args) => build_validate::run(&args, &context)?,
         Command::Sign(args) => sign::run(&args, &context)?,
         Command::GenerateReleaseMeta(args) => release_meta::run(&args, &context)?,
         Command::Buildfetch(args) => transfer::fetch(&args, &context)?,

@@ -1,45 +1,52 @@
-//! `nosa build-validate`: is a build whole?
+//! `nosa validate`: everything that is wrong with a configuration.
 
 use anyhow::Result;
+use serde_json::json;
 
-use super::which::Which;
+use super::manifest::Which;
 use super::{Context, render};
 use crate::failure::{Failure, Kind};
-use crate::host::{self, tool};
-use crate::release::{self, Finding};
+use crate::host::environment;
+use crate::recipe::validate;
 
-/// Compare every file of a build with its record
+/// Check a configuration without building: treefile, image.yaml, overlays, repositories, locks, tests
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
     which: Which,
+    /// An architecture to check for; may be given several times (default: this machine's).
+    #[arg(long = "arch", value_name = "ARCH")]
+    arches: Vec<String>,
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<()> {
-    host::require(&[&tool::QEMU_IMG]).map_err(Failure::from)?;
-    let mut findings: Vec<Finding> = Vec::new();
-    for build in args.which.all(&context.open()?)? {
-        findings.extend(release::validate(&build, &context.report)?);
+    let own = [environment::basearch().to_owned()];
+    let arches = if args.arches.is_empty() { &own[..] } else { &args.arches };
+    let mut dir = context.workdir.clone();
+    let mut options = Vec::new();
+    for arch in arches {
+        let (found, option) = args.which.options(context, arch)?;
+        dir = found;
+        options.push(option);
+    }
+    let findings = validate(&dir, &options)?;
+    for warning in &findings.warnings {
+        context.report.warn(warning.failure().cause);
     }
     if context.json {
-        render::print_json(&findings);
+        let (problems, warnings) = (&findings.problems, &findings.warnings);
+        render::print_json(&json!({"arches": arches, "problems": problems, "warnings": warnings}));
     } else {
-        let row = |finding: &Finding| {
-            let state = finding.problem.as_deref().map_or("ok", |_| "BAD");
-            let text = match &finding.problem {
-                Some(problem) => format!("{}: {problem}", finding.path),
-                None => finding.path.clone(),
-            };
-            vec![state.to_owned(), finding.subject.clone(), text]
-        };
-        render::print_table(&findings.iter().map(row).collect::<Vec<_>>());
+        findings.problems.iter().for_each(|problem| render::print_failure(&problem.failure()));
     }
-    let bad: Vec<&str> =
-        findings.iter().filter(|found| found.problem.is_some()).map(|found| found.subject.as_str()).collect();
-    if bad.is_empty() {
-        return Ok(());
+    match findings.problems.len() {
+        0 => {
+            context.report.note(format!("{} is good for {}", dir.display(), arches.join(", ")));
+            Ok(())
+        }
+        count => {
+            let problems = if count == 1 { "problem" } else { "problems" };
+            Err(Failure::new(Kind::Config, format!("{}: {count} {problems}", dir.display()), "").into())
+        }
     }
-    let cause =
-        format!("{} of {} files are not what the record says: {}", bad.len(), findings.len(), bad.join(", "));
-    Err(Failure::new(Kind::Artifact, cause, "fetch or make them again").into())
 }

@@ -5,6 +5,8 @@
 
 mod node;
 mod parse;
+mod print;
 
 pub use node::{Entry, Map, Node, Position, Value, nearest};
 pub use parse::parse;
+pub use print::{places, with_places};

@@ -88,6 +88,13 @@ impl Map {
         self.entries.iter().find(|entry| entry.key == key).map(|entry| &entry.value).filter(|n| !n.is_null())
     }
 
+    /// The same as a JSON object.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        let fields = self.entries.iter().map(|entry| (entry.key.clone(), entry.value.to_json()));
+        serde_json::Value::Object(fields.collect())
+    }
+
     /// Fails on the first key that is not among `known`.
     pub fn only(&self, known: &[&str]) -> Result<(), Failure> {
         match self.entries.iter().find(|entry| !known.contains(&entry.key.as_str())) {
@@ -205,9 +212,7 @@ impl Node {
             Value::Float(text) => text.parse::<f64>().map_or_else(|_| text.clone().into(), Into::into),
             Value::Text(text) => text.clone().into(),
             Value::List(list) => list.iter().map(Self::to_json).collect(),
-            Value::Map(map) => serde_json::Value::Object(
-                map.entries.iter().map(|entry| (entry.key.clone(), entry.value.to_json())).collect(),
-            ),
+            Value::Map(map) => map.to_json(),
         }
     }
 }

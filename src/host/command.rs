@@ -8,11 +8,13 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use super::outcome::{CommandError, Tail, describe};
+use super::outcome::{CommandError, OVERTIME, Tail, describe};
 use super::tools::Tool;
+use super::watch::Watch;
 
 /// The variables of nosa's own environment that programs see.
 const PASSED_ON: &[&str] =
@@ -128,11 +130,21 @@ impl Cmd {
 
     /// Runs to the end, handing each line of output (both streams) to `line` as it comes.
     pub fn run_lines(&self, mut line: impl FnMut(&str)) -> Result<()> {
+        self.run_steps(Duration::MAX, |text| {
+            line(text);
+            false
+        })
+    }
+
+    /// As [`Cmd::run_lines`], for a program of many steps: `line` says whether a line begins one, and a step
+    /// that takes longer than `limit` ends the program.
+    pub fn run_steps(&self, limit: Duration, mut line: impl FnMut(&str) -> bool) -> Result<()> {
         let (reader, writer) = std::io::pipe().context("creating a pipe")?;
         let mut command = self.command();
         command.stdout(writer.try_clone().context("cloning a pipe")?).stderr(writer);
         let mut child = self.start(&mut command)?;
         drop(command);
+        let watch = (limit < Duration::MAX).then(|| Watch::start(child.id(), limit));
         let mut log = self.open_log()?;
         let mut tail = Tail::default();
         let mut reader = BufReader::new(reader);
@@ -144,11 +156,18 @@ impl Cmd {
             let text = String::from_utf8_lossy(&buffer);
             let text = text.trim_end();
             tail.push(text);
-            line(text);
+            let step = line(text);
             buffer.clear();
+            if let Some(watch) = watch.as_ref().filter(|_| step) {
+                watch.heard();
+            }
         }
+        let stuck = watch.and_then(Watch::finish);
         let status = child.wait()?;
-        self.check(status, tail)
+        match stuck {
+            Some(limit) => Err(self.error(None, format!("{OVERTIME}{} s", limit.as_secs()), tail)),
+            None => self.check(status, tail),
+        }
     }
 
     /// Runs to the end and returns standard output; standard error goes to the log and the error.
@@ -257,14 +276,12 @@ impl Cmd {
         if status.success() {
             return Ok(());
         }
-        Err(CommandError {
-            command: self.to_string(),
-            code: status.code(),
-            status: describe(status),
-            tail: tail.lines.into(),
-            log: self.log.clone(),
-        }
-        .into())
+        Err(self.error(status.code(), describe(status), tail))
+    }
+
+    fn error(&self, code: Option<i32>, status: String, tail: Tail) -> anyhow::Error {
+        let (command, log) = (self.to_string(), self.log.clone());
+        CommandError { command, code, status, tail: tail.lines.into(), log }.into()
     }
 }
 

@@ -31,6 +31,13 @@ pub fn source_date_epoch() -> Option<u64> {
     var("SOURCE_DATE_EPOCH").and_then(|value| value.parse().ok())
 }
 
+/// How many seconds a package's or the configuration's script may take: `NOSA_SCRIPT_LIMIT`,
+/// else 15 minutes.
+#[must_use]
+pub fn script_limit() -> u64 {
+    var("NOSA_SCRIPT_LIMIT").and_then(|value| value.parse().ok()).filter(|limit| *limit > 0).unwrap_or(900)
+}
+
 /// The base architecture in rpm's and OSTree's spelling: `x86_64`, `aarch64`, …
 #[must_use]
 pub const fn basearch() -> &'static str {

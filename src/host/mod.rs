@@ -10,6 +10,7 @@ mod linklock;
 mod lock;
 mod outcome;
 mod tools;
+mod watch;
 
 pub use command::{Child, Cmd, Output};
 pub use limited::{Ending, Finished};
@@ -20,7 +21,7 @@ pub use tools::{Installed, OCCASIONAL, TOOLS, Tool, ToolError, doctor, require};
 /// The rows of the tool table.
 pub mod tool {
     pub use super::tools::{
-        APT_GET, AWS, BWRAP, CURL, DEBUGFS, GIT, GPG, NEWGIDMAP, NEWUIDMAP, QEMU_IMG, QEMU_X86_64, SSH,
-        SSH_KEYGEN,
+        APT_GET, AWS, BWRAP, CURL, DEBUGFS, DNF, GIT, GPG, NEWGIDMAP, NEWUIDMAP, QEMU_IMG, QEMU_X86_64, RPM,
+        SQLITE3, SSH, SSH_KEYGEN,
     };
 }

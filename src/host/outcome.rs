@@ -8,6 +8,9 @@ use std::process::ExitStatus;
 /// How many of a failed program's last lines its error shows.
 pub(super) const TAIL_LINES: usize = 20;
 
+/// How the status of a program begins that nosa ended because a step of it took too long.
+pub(super) const OVERTIME: &str = "a step that did not end within ";
+
 /// A program that ended badly: what was called, how it ended, its last lines, and the whole log.
 #[derive(Debug, Clone, thiserror::Error)]
 pub struct CommandError {
@@ -21,6 +24,14 @@ pub struct CommandError {
     pub tail: Vec<String>,
     /// Where the whole output lies.
     pub log: Option<PathBuf>,
+}
+
+impl CommandError {
+    /// The time that was too short, if a step of the program took too long.
+    #[must_use]
+    pub fn overtime(&self) -> Option<&str> {
+        self.status.strip_prefix(OVERTIME)
+    }
 }
 
 impl fmt::Display for CommandError {

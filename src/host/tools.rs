@@ -31,6 +31,30 @@ pub const APT_GET: Tool = Tool {
     package: "apt",
     purpose: "resolving and downloading deb packages",
 };
+/// dnf's fourth generation resolves, verifies and downloads RPM packages, through its Python API.
+pub const DNF: Tool = Tool {
+    name: "dnf-3",
+    least: &[4, 14],
+    version_args: &["--version"],
+    package: "dnf",
+    purpose: "resolving and downloading RPM packages",
+};
+/// rpm installs RPM packages into a tree.
+pub const RPM: Tool = Tool {
+    name: "rpm",
+    least: &[4, 18],
+    version_args: &["--version"],
+    package: "rpm",
+    purpose: "installing RPM packages",
+};
+/// sqlite3 rewrites rpm's database so that it can be read from a read-only /usr.
+pub const SQLITE3: Tool = Tool {
+    name: "sqlite3",
+    least: &[3],
+    version_args: &["--version"],
+    package: "sqlite3",
+    purpose: "settling rpm's database",
+};
 /// bubblewrap runs programs of the tree being built in a sandbox.
 pub const BWRAP: Tool = Tool {
     name: "bwrap",
@@ -129,8 +153,8 @@ pub const AWS: Tool = Tool {
     purpose: "fetching and uploading builds in S3",
 };
 
-/// Programs that only some commands need, which check for them themselves.
-pub const OCCASIONAL: &[&Tool] = &[&CURL, &GPG, &AWS];
+/// Programs that only some commands or configurations need, which check for them themselves.
+pub const OCCASIONAL: &[&Tool] = &[&DNF, &RPM, &SQLITE3, &CURL, &GPG, &AWS];
 
 /// What building and booting needs.
 pub const TOOLS: &[&Tool] =

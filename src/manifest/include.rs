@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::condition::{Condition, Variable, Variables};
+use super::notes::Notes;
 use super::source::{Source, normalize};
 use super::treefile::{Treefile, texts_of};
 use crate::document::{Map, Node, Position, Value, nearest, parse};
@@ -25,8 +26,10 @@ pub(super) struct Walk<'s> {
     pub(super) variables: Variables,
     /// Every file read.
     pub(super) files: Vec<PathBuf>,
-    /// What was accepted without effect.
-    pub(super) warnings: Vec<String>,
+    /// Where each variable is defined.
+    pub(super) definitions: Map,
+    /// Complaints so far.
+    pub(super) notes: Notes,
     seen: BTreeMap<PathBuf, Option<Position>>,
     open: Vec<(PathBuf, String)>,
 }
@@ -40,10 +43,16 @@ impl<'s> Walk<'s> {
             basearch,
             variables: Variables::new(),
             files: Vec::new(),
-            warnings: Vec::new(),
+            definitions: Map::default(),
+            notes: Notes::default(),
             seen: BTreeMap::new(),
             open: Vec::new(),
         }
+    }
+
+    /// The directory of the configuration.
+    pub(super) const fn dir(&self) -> &'s Path {
+        self.dir
     }
 
     /// The name of a file in messages.
@@ -60,41 +69,71 @@ impl<'s> Walk<'s> {
         parse(&name, &text)
     }
 
-    /// Reads a treefile and all it includes, merged.
-    pub(super) fn treefile(&mut self, path: &Path, from: Option<&Position>) -> Result<Treefile, Failure> {
+    /// Reads a treefile and all it includes, merged; what is wrong is noted and left out.
+    pub(super) fn treefile(&mut self, path: &Path, from: Option<&Position>) -> Treefile {
         let name = self.name(path);
-        let canonical = self.source.canonical(path).map_err(|error| self.unreadable(path, from, &error))?;
-        self.enter(&canonical, &name, from)?;
-        let root = self.document(path, from)?;
-        let mut file = Treefile::new(&root, self.basearch, &mut self.warnings)?;
-        self.define(&file)?;
+        let canonical = self.source.canonical(path).map_err(|error| self.unreadable(path, from, &error));
+        let entered = canonical.and_then(|canonical| self.enter(&canonical, &name, from));
+        if self.notes.take(entered).is_none() {
+            return Treefile::default();
+        }
+        let root = self.document(path, from);
+        let file = match self.notes.take(root) {
+            Some(root) => self.merged(&root, path),
+            None => Treefile::default(),
+        };
+        self.open.pop();
+        file
+    }
+
+    /// A parsed treefile with all it includes.
+    fn merged(&mut self, root: &Node, path: &Path) -> Treefile {
+        let mut file = Treefile::new(root, self.basearch, &mut self.notes);
+        self.define(&file);
         let mut includes = Vec::new();
         if let Some(include) = file.values.remove("include") {
             includes.extend(texts_of(&include).into_iter().cloned());
         }
         if let Some(node) = file.values.remove("arch-include")
-            && let Some(include) = node.map("arch-include")?.get(self.basearch)
+            && let Ok(map) = node.map("arch-include")
+            && let Some(include) = map.get(self.basearch)
         {
             includes.extend(texts_of(include).into_iter().cloned());
         }
         if let Some(node) = file.values.remove("conditional-include") {
-            for item in node.list("conditional-include")? {
-                self.conditional(item.map("conditional-include")?, &mut file, &mut includes)?;
+            for item in node.list("conditional-include").unwrap_or_default() {
+                let taken = item
+                    .map("conditional-include")
+                    .and_then(|item| self.conditional(item, &mut file, &mut includes));
+                self.notes.take(taken);
             }
         }
         for include in includes {
-            if self.open.len() > MAX_DEPTH {
-                return Err(include.position.failure(
-                    format_args!("includes are nested deeper than {MAX_DEPTH} files"),
-                    "include the files side by side",
-                ));
+            let target = self.target(&include, path);
+            if let Some(target) = self.notes.take(target) {
+                let included = self.treefile(&target, Some(&include.position));
+                file.merge(included);
             }
-            let target = path.with_file_name("").join(include.text("include")?);
-            let included = self.treefile(&target, Some(&include.position))?;
-            file.merge(included);
         }
-        self.open.pop();
-        Ok(file)
+        file
+    }
+
+    /// The file that an include names.
+    fn target(&self, include: &Node, path: &Path) -> Result<PathBuf, Failure> {
+        if self.open.len() > MAX_DEPTH {
+            return Err(include.position.failure(
+                format_args!("includes are nested deeper than {MAX_DEPTH} files"),
+                "include the files side by side",
+            ));
+        }
+        let text = include.text("include")?;
+        if text.starts_with('/') {
+            return Err(include.position.failure(
+                format_args!("`include` takes paths relative to the including file, found {text}"),
+                "copy the file into the configuration, and include that",
+            ));
+        }
+        Ok(path.with_file_name("").join(text))
     }
 
     fn enter(&mut self, canonical: &Path, name: &str, from: Option<&Position>) -> Result<(), Failure> {
@@ -121,11 +160,11 @@ impl<'s> Walk<'s> {
     }
 
     /// Takes up a file's variables; those of the files around it stand.
-    fn define(&mut self, file: &Treefile) -> Result<(), Failure> {
+    fn define(&mut self, file: &Treefile) {
         if let Some(node) = file.values.get("basearch")
-            && node.text("basearch")? != self.basearch
+            && node.text("basearch").is_ok_and(|arch| arch != self.basearch)
         {
-            return Err(node.position.failure(
+            self.notes.problems.push(node.position.failure(
                 format_args!("`basearch` is {}, and this build is for {}", node.found(), self.basearch),
                 "remove `basearch`, or build on that architecture",
             ));
@@ -136,17 +175,18 @@ impl<'s> Walk<'s> {
         if let Some(node) = file.values.get("releasever") {
             self.variables.entry("releasever".to_owned()).or_insert_with(|| Variable::of(node));
         }
-        let Some(node) = file.values.get("variables") else { return Ok(()) };
-        for entry in &node.map("variables")?.entries {
+        let map = file.values.get("variables").and_then(|node| node.map("variables").ok());
+        for entry in map.map(|map| map.entries.as_slice()).unwrap_or_default() {
             if matches!(entry.key.as_str(), "basearch" | "releasever") {
-                return Err(entry.position.failure(
+                self.notes.problems.push(entry.position.failure(
                     format_args!("variable `{}` is reserved", entry.key),
                     format!("write `{}:` outside of `variables`", entry.key),
                 ));
+            } else if !self.variables.contains_key(&entry.key) {
+                self.variables.insert(entry.key.clone(), Variable::of(&entry.value));
+                self.definitions.entries.push(entry.clone());
             }
-            self.variables.entry(entry.key.clone()).or_insert_with(|| Variable::of(&entry.value));
         }
-        Ok(())
     }
 
     fn conditional(
@@ -182,17 +222,36 @@ impl<'s> Walk<'s> {
                 "move the inline treefile to a file of its own and include that",
             ));
         }
-        Treefile::new(node, self.basearch, &mut self.warnings)
+        Ok(Treefile::new(node, self.basearch, &mut self.notes))
     }
 
-    /// The failure for a file that cannot be read.
-    pub(super) fn unreadable(&self, path: &Path, from: Option<&Position>, error: &io::Error) -> Failure {
+    /// The failure for a treefile that cannot be read.
+    fn unreadable(&self, path: &Path, from: Option<&Position>, error: &io::Error) -> Failure {
+        let (name, cause, cure) = self.why_unreadable(path, error);
+        match from {
+            Some(from) => from.failure(format_args!("including `{name}`: {cause}"), cure),
+            None => Failure::new(Kind::Config, format!("reading {}: {cause}", path.display()), cure),
+        }
+    }
+
+    /// The failure for another file that a value names and that cannot be read.
+    pub(super) fn unreadable_file(&self, path: &Path, from: &Position, error: &io::Error) -> Failure {
+        let (name, cause, cure) = self.why_unreadable(path, error);
+        from.failure(format_args!("reading `{name}`: {cause}"), cure)
+    }
+
+    fn why_unreadable(&self, path: &Path, error: &io::Error) -> (String, String, String) {
         let name = self.name(path);
-        let cause = match error.kind() {
-            io::ErrorKind::NotFound => "no such file".to_owned(),
-            io::ErrorKind::InvalidData => "not UTF-8 text".to_owned(),
-            _ => error.to_string(),
+        let (cause, cure) = match error.kind() {
+            io::ErrorKind::NotFound => ("no such file", format!("create {name}, or correct the path")),
+            io::ErrorKind::InvalidData => ("not UTF-8 text", "save it in UTF-8".to_owned()),
+            io::ErrorKind::IsADirectory => ("it is a directory", "name a file".to_owned()),
+            io::ErrorKind::PermissionDenied => ("permission denied", "make it readable for you".to_owned()),
+            _ => return (name, error.to_string(), "make it readable".to_owned()),
         };
+        if error.kind() != io::ErrorKind::NotFound {
+            return (name, cause.to_owned(), cure);
+        }
         let near = path.parent().zip(path.file_stem()).and_then(|(parent, stem)| {
             let mut names: Vec<PathBuf> =
                 self.source.list(parent).ok()?.into_iter().map(PathBuf::from).collect();
@@ -205,11 +264,8 @@ impl<'s> Walk<'s> {
         let near = near.filter(|near| Some(near.as_os_str()) != path.file_name());
         let cure = match near {
             Some(near) => format!("did you mean `{}`?", self.name(&path.with_file_name(near))),
-            None => format!("create {name}, or correct the path"),
+            None => cure,
         };
-        match from {
-            Some(from) => from.failure(format_args!("including `{name}`: {cause}"), cure),
-            None => Failure::new(Kind::Config, format!("reading {}: {cause}", path.display()), cure),
-        }
+        (name, cause.to_owned(), cure)
     }
 }

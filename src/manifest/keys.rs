@@ -26,6 +26,10 @@ pub(super) enum Shape {
     Removals,
     /// `{name, summary, license}`.
     Rojig,
+    /// A list of `[source, destination]`.
+    AddFiles,
+    /// A map of `{type, …}`, see `accounts`.
+    Accounts,
     /// A path or a list of paths.
     Include,
     /// A map from architectures to [`Shape::Include`].
@@ -130,6 +134,7 @@ pub(super) const KEYS: &[Key] = &[
     key("exclude-packages", Shape::Texts, Rule::Vector),
     key("remove-from-packages", Shape::Removals, Rule::Vector),
     key("recommends", Shape::Bool, Rule::Outer),
+    key("repovars", Shape::Variables, Rule::Map),
     // The tree.
     key("ostree-layers", Shape::Texts, Rule::Vector),
     key("postprocess", Shape::Texts, Rule::Vector),
@@ -142,21 +147,22 @@ pub(super) const KEYS: &[Key] = &[
     key("etc-group-members", Shape::Texts, Rule::Vector),
     key("initramfs-args", Shape::Texts, Rule::Vector),
     key("container-cmd", Shape::Texts, Rule::Outer),
+    key("check-passwd", Shape::Accounts, Rule::Outer),
+    key("check-groups", Shape::Accounts, Rule::Outer),
+    key("ignore-removed-users", Shape::Texts, Rule::Set),
+    key("ignore-removed-groups", Shape::Texts, Rule::Set),
+    key("documentation", Shape::Bool, Rule::Outer),
+    key("install-langs", Shape::Texts, Rule::Vector),
+    key("readonly-executables", Shape::Bool, Rule::Outer),
+    key("units", Shape::Texts, Rule::Vector),
+    key("add-files", Shape::AddFiles, Rule::Vector),
+    key("rpmdb", Shape::Text, Rule::Outer),
     // Accepted without effect.
-    ignored("check-passwd", "accounts are not compared with a list"),
-    ignored("check-groups", "groups are not compared with a list"),
-    ignored("ignore-removed-users", "accounts are not compared with an earlier build"),
-    ignored("ignore-removed-groups", "groups are not compared with an earlier build"),
     ignored("preserve-passwd", "numeric ids are not taken from an earlier build"),
     ignored("sysusers", "accounts stay in /etc"),
-    ignored("rpmdb", "the package database keeps its own format"),
     ignored("rpmdb-normalize", "package databases are always normalised"),
     ignored("repo-metadata", "no repository metadata goes into the commit"),
     ignored("advisories-metadata", "no advisories go into the commit"),
-    ignored("repovars", "repository definitions get `basearch` and `releasever` only"),
-    ignored("documentation", "documentation is installed; name its directories in `remove-files`"),
-    ignored("install-langs", "all languages are installed"),
-    ignored("readonly-executables", "executables keep their modes"),
     ignored("selinux", "files get no SELinux labels"),
     ignored("selinux-label-version", "files get no SELinux labels"),
     ignored("ignore-devices", "device nodes are always left out"),
@@ -175,8 +181,6 @@ pub(super) const KEYS: &[Key] = &[
     only("no-initramfs", "false", "remove it: nosa always makes an initramfs"),
     only("ima", "false", "remove it: nosa writes no IMA signatures"),
     // Ignoring these would build something else.
-    refused("add-files", "put the files into a directory of overlay.d and name it in `ostree-layers`"),
-    refused("units", "enable units by a preset in an overlay, or by systemctl in `postprocess`"),
     refused("ostree-override-layers", "name the directory in `ostree-layers`"),
     refused("platform-module", "remove it: modular repositories are not supported"),
     refused("base-refspec", CLIENT),

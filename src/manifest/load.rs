@@ -7,12 +7,12 @@ use anyhow::Result;
 
 use super::image;
 use super::include::Walk;
-use super::model::Manifest;
+use super::model::{ImageConfig, Manifest};
 use super::repositories::Repositories;
 use super::source::{Disk, Source};
 use super::treefile::Treefile;
 use super::validate::Parts;
-use crate::document::{Position, Value};
+use crate::document::{Map, Position, Value};
 use crate::failure::Failure;
 
 /// How to load.
@@ -45,6 +45,19 @@ pub struct Loaded {
     pub files: Vec<PathBuf>,
     /// Where things stand.
     pub provenance: Provenance,
+    /// The merged files, every value with its place.
+    pub merged: Merged,
+}
+
+/// The configuration's files as one treefile, one image.yaml and one architecture's platforms.
+#[derive(Debug, Clone, Default)]
+pub struct Merged {
+    /// The treefile, variables substituted where they are.
+    pub treefile: Map,
+    /// image.yaml, without defaults.
+    pub image: Map,
+    /// platforms.yaml of the architecture.
+    pub platforms: Map,
 }
 
 /// Where the values of a manifest stand, for messages of later steps.
@@ -96,8 +109,20 @@ pub fn load(dir: &Path, options: &LoadOptions) -> Result<Loaded> {
     Ok(load_from(&Disk, dir, options)?)
 }
 
+/// Loads as much of the configuration in `dir` as can be, with everything that is wrong with it.
+#[must_use]
+pub fn examine(dir: &Path, options: &LoadOptions) -> (Loaded, Vec<Failure>) {
+    examine_from(&Disk, dir, options)
+}
+
 /// As [`load`], from any file tree.
 pub(super) fn load_from(source: &dyn Source, dir: &Path, options: &LoadOptions) -> Result<Loaded, Failure> {
+    let (loaded, problems) = examine_from(source, dir, options);
+    problems.into_iter().next().map_or(Ok(loaded), Err)
+}
+
+/// As [`examine`], from any file tree.
+pub(super) fn examine_from(source: &dyn Source, dir: &Path, options: &LoadOptions) -> (Loaded, Vec<Failure>) {
     let file = |stem: &str, extension: &str| match &options.variant {
         Some(variant) if variant != "default" => dir.join(format!("{stem}-{variant}.{extension}")),
         _ => dir.join(format!("{stem}.{extension}")),
@@ -106,18 +131,32 @@ pub(super) fn load_from(source: &dyn Source, dir: &Path, options: &LoadOptions) 
     let json = file("manifest", "json");
     let path = file("manifest", "yaml");
     let path = if source.canonical(&path).is_err() && source.canonical(&json).is_ok() { json } else { path };
-    let treefile = walk.treefile(&path, None)?;
-    let image = image::load_image(&mut walk, &file("image", "yaml"))?;
-    let platforms_path = dir.join("platforms.yaml");
-    let platforms = if source.canonical(&platforms_path).is_ok() {
-        image::platforms(&walk.document(&platforms_path, None)?, &options.basearch)?
+    let treefile = walk.treefile(&path, None);
+    let whole = walk.notes.problems.is_empty();
+    let image_path = file("image", "yaml");
+    let image_map = image::flatten(&mut walk, &image_path);
+    let image_name = walk.name(&image_path);
+    // Of a file that could not be read, nothing can be missing.
+    let image = if image_map.entries.is_empty() && !walk.notes.problems.is_empty() {
+        ImageConfig::default()
     } else {
-        super::model::Platforms::default()
+        image::config(&image_map, &image_name, &mut walk.notes)
+    };
+    let platforms_path = dir.join("platforms.yaml");
+    let (platforms, platforms_map) = if source.canonical(&platforms_path).is_ok() {
+        let root = walk.document(&platforms_path, None);
+        let root = walk.notes.take(root);
+        let of_arch = root.as_ref().and_then(|root| root.map("").ok()?.get(&options.basearch)?.map("").ok());
+        let platforms = root.as_ref().map(|root| image::platforms(root, &options.basearch, &mut walk.notes));
+        (platforms.unwrap_or_default(), of_arch.cloned().unwrap_or_default())
+    } else {
+        Default::default()
     };
     let dirs: Vec<&Path> =
         std::iter::once(dir).chain(options.repo_dirs.iter().map(PathBuf::as_path)).collect();
-    let repositories = Repositories::discover(source, &dirs)?;
-    walk.files.extend(repositories.files.iter().map(|file| file.path.clone()));
+    let repositories = Repositories::discover(source, &dirs, &mut walk.notes);
+    let repositories = walk.notes.take(repositories);
+    walk.files.extend(repositories.iter().flat_map(|all| &all.files).map(|file| file.path.clone()));
     let variables = walk.variables.clone();
     let parts = Parts {
         treefile: &treefile,
@@ -126,9 +165,12 @@ pub(super) fn load_from(source: &dyn Source, dir: &Path, options: &LoadOptions) 
         dir,
         basearch: &options.basearch,
         repositories,
-        image,
-        platforms,
+        whole,
     };
-    let manifest = parts.manifest(&mut walk, source)?;
-    Ok(Loaded { manifest, warnings: walk.warnings, files: walk.files, provenance: Provenance::of(&treefile) })
+    let manifest = Manifest { image, platforms, ..parts.manifest(&mut walk, source) };
+    let provenance = Provenance::of(&treefile);
+    let treefile = treefile.into_map(walk.definitions, &variables);
+    let merged = Merged { treefile, image: image_map, platforms: platforms_map };
+    let loaded = Loaded { manifest, warnings: walk.notes.warnings, files: walk.files, provenance, merged };
+    (loaded, walk.notes.problems)
 }

@@ -29,6 +29,8 @@ pub struct Manifest {
     pub lockfile_repos: Vec<String>,
     /// Packages to take from one repository, which gives nothing else unless it is in `repos` too.
     pub repo_packages: Vec<RepoPackages>,
+    /// Variables of the repository definitions (`repovars`), besides `basearch` and `releasever`.
+    pub repovars: BTreeMap<String, String>,
     /// Packages to install, sorted.
     pub packages: Vec<String>,
     /// Packages that must not be installed.
@@ -59,6 +61,24 @@ pub struct Manifest {
     pub commit_metadata: BTreeMap<String, serde_json::Value>,
     /// Groups that stay in /etc/group.
     pub etc_group_members: Vec<String>,
+    /// The users there must be, with their ids (`check-passwd`).
+    pub check_passwd: Option<AccountCheck<User>>,
+    /// The groups there must be, with their ids (`check-groups`).
+    pub check_groups: Option<AccountCheck<Group>>,
+    /// Users that may vanish between builds; `*` for all.
+    pub ignore_removed_users: Vec<String>,
+    /// Groups that may vanish between builds; `*` for all.
+    pub ignore_removed_groups: Vec<String>,
+    /// Whether packages' documentation is installed.
+    pub documentation: bool,
+    /// The languages to install; all when absent.
+    pub install_langs: Option<Vec<String>>,
+    /// Whether executables lose their write permission.
+    pub readonly_executables: bool,
+    /// Units that multi-user.target wants.
+    pub units: Vec<String>,
+    /// Files to copy into the tree: the file on this machine, and its path in the tree without leading `/`.
+    pub add_files: Vec<(PathBuf, String)>,
     /// The OCI image's default command.
     pub container_cmd: Vec<String>,
     /// Extra arguments for dracut.
@@ -71,6 +91,71 @@ pub struct Manifest {
     pub image: ImageConfig,
     /// platforms.yaml, for `basearch`.
     pub platforms: Platforms,
+}
+
+/// What the tree's accounts are compared with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase", tag = "type")]
+pub enum AccountCheck<A> {
+    /// Nothing.
+    None,
+    /// The previous build's accounts.
+    Previous,
+    /// Files as /etc/passwd or /etc/group, which also give the accounts before packages' scripts run.
+    File {
+        /// The files.
+        paths: Vec<PathBuf>,
+        /// Their lines, in order, each name once.
+        entries: Vec<A>,
+    },
+    /// A table in the treefile.
+    Data {
+        /// Its entries.
+        entries: Vec<A>,
+    },
+}
+
+impl<A> AccountCheck<A> {
+    /// The accounts that are named.
+    #[must_use]
+    pub fn entries(&self) -> &[A] {
+        match self {
+            Self::None | Self::Previous => &[],
+            Self::File { entries, .. } | Self::Data { entries } => entries,
+        }
+    }
+}
+
+/// A line of check-passwd.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct User {
+    /// The name.
+    pub name: String,
+    /// The number.
+    pub uid: u32,
+    /// The primary group's number.
+    pub gid: u32,
+    /// The comment field, usually empty.
+    pub comment: String,
+    /// The home directory; none in a table of ids.
+    pub home: Option<String>,
+    /// The shell, if the line has one.
+    pub shell: Option<String>,
+    /// Where it stands: `passwd:3`.
+    pub origin: String,
+}
+
+/// A line of check-groups.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Group {
+    /// The name.
+    pub name: String,
+    /// The number.
+    pub gid: u32,
+    /// The members.
+    pub members: Vec<String>,
+    /// Where it stands: `group:3`.
+    pub origin: String,
 }
 
 /// The kind of packages that repositories hold.
@@ -120,17 +205,18 @@ pub struct Script {
 }
 
 /// The file system of the root partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RootFilesystem {
     /// ext4.
     Ext4,
     /// XFS.
+    #[default]
     Xfs,
 }
 
 /// image.yaml, flattened, defaults filled in.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct ImageConfig {
     /// Virtual size of cloud images in GiB (`size`).

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::ini;
 use super::model::{RepoFile, RepoKind};
+use super::notes::Notes;
 use super::source::Source;
 use crate::failure::{Failure, Kind};
 
@@ -19,74 +21,57 @@ pub(super) struct Repositories {
 
 impl Repositories {
     /// Looks for `*.sources` and `*.repo` files; of an id that two directories define, the first counts.
-    pub(super) fn discover(source: &dyn Source, dirs: &[&Path]) -> Result<Self, Failure> {
+    pub(super) fn discover(source: &dyn Source, dirs: &[&Path], notes: &mut Notes) -> Result<Self, Failure> {
         let mut this = Self::default();
         let mut seen: BTreeMap<String, PathBuf> = BTreeMap::new();
+        let short = |path: &Path| {
+            let inside = dirs.first().and_then(|dir| path.strip_prefix(dir).ok());
+            inside.unwrap_or(path).display().to_string()
+        };
         for dir in dirs {
-            let names = source.list(dir).map_err(|error| unreadable(dir, &error))?;
+            let names = source.list(dir).map_err(|error| unreadable(&short(dir), &error))?;
             for name in names {
                 let path = dir.join(&name);
                 let (kind, ids) = match name.rsplit_once('.') {
                     Some((stem, "sources")) => (RepoKind::Deb, vec![stem.to_owned()]),
                     Some((_, "repo")) => {
-                        let text = source.read(&path).map_err(|error| unreadable(&path, &error))?;
-                        (RepoKind::Rpm, sections(&text))
+                        let text = source.read(&path).map_err(|error| unreadable(&short(&path), &error))?;
+                        (RepoKind::Rpm, ini::repositories(&short(&path), &text, notes))
                     }
                     _ => continue,
                 };
-                this.add(RepoFile { path, ids }, kind, dir, &mut seen)?;
+                if let Some(other) = this.files.first().filter(|_| this.kind != Some(kind)) {
+                    return Err(two_managers(&short(&other.path), &short(&path)));
+                }
+                this.kind = Some(kind);
+                let mut fresh = Vec::new();
+                for id in ids {
+                    match seen.get(&id) {
+                        Some(first) if first.parent() == Some(*dir) => {
+                            let cause = format!(
+                                "repository `{id}` is defined in {} and in {}",
+                                short(first),
+                                short(&path)
+                            );
+                            notes.problems.push(Failure::new(
+                                Kind::Config,
+                                cause,
+                                "rename or remove one of them",
+                            ));
+                        }
+                        Some(_) => {}
+                        None => {
+                            seen.insert(id.clone(), path.clone());
+                            fresh.push(id);
+                        }
+                    }
+                }
+                if !fresh.is_empty() {
+                    this.files.push(RepoFile { path, ids: fresh });
+                }
             }
         }
         Ok(this)
-    }
-
-    fn add(
-        &mut self,
-        file: RepoFile,
-        kind: RepoKind,
-        dir: &Path,
-        seen: &mut BTreeMap<String, PathBuf>,
-    ) -> Result<(), Failure> {
-        if let (Some(first), Some(other)) = (self.kind, self.files.first())
-            && first != kind
-        {
-            return Err(Failure::new(
-                Kind::Config,
-                format!(
-                    "{} and {} define repositories of two package managers",
-                    other.path.display(),
-                    file.path.display()
-                ),
-                "keep *.sources for a Debian system or *.repo for an RPM one, and remove the others",
-            ));
-        }
-        let RepoFile { path, mut ids } = file;
-        let mut fresh = Vec::new();
-        for id in ids.drain(..) {
-            match seen.get(&id) {
-                Some(first) if first.parent() == Some(dir) => {
-                    return Err(Failure::new(
-                        Kind::Config,
-                        format!(
-                            "repository `{id}` is defined in {} and in {}",
-                            first.display(),
-                            path.display()
-                        ),
-                        "rename or remove one of them",
-                    ));
-                }
-                Some(_) => {}
-                None => {
-                    seen.insert(id.clone(), path.clone());
-                    fresh.push(id);
-                }
-            }
-        }
-        self.kind = Some(kind);
-        if !fresh.is_empty() {
-            self.files.push(RepoFile { path, ids: fresh });
-        }
-        Ok(())
     }
 
     /// Every id.
@@ -95,17 +80,20 @@ impl Repositories {
     }
 }
 
-/// The `[section]` names of a yum-style definition.
-fn sections(text: &str) -> Vec<String> {
-    text.lines()
-        .filter_map(|line| line.trim().strip_prefix('[')?.split_once(']'))
-        .map(|(id, _)| id.trim().to_owned())
-        .filter(|id| !id.is_empty() && id != "main")
-        .collect()
+fn two_managers(one: &str, other: &str) -> Failure {
+    Failure::new(
+        Kind::Config,
+        format!("{one} and {other} define repositories of two package managers"),
+        "keep *.sources for a Debian system or *.repo for an RPM one, and remove the others",
+    )
 }
 
-fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::new(Kind::Config, format!("reading {}: {error}", path.display()), "make it readable")
+fn unreadable(name: &str, error: &std::io::Error) -> Failure {
+    let cause = match error.kind() {
+        std::io::ErrorKind::InvalidData => "not UTF-8 text".to_owned(),
+        _ => error.to_string(),
+    };
+    Failure::new(Kind::Config, format!("reading {name}: {cause}"), "make it readable")
 }
 
 #[cfg(test)]
@@ -114,7 +102,10 @@ mod tests {
     use super::*;
 
     fn discover(files: &[(&str, &str)]) -> Result<Repositories, Failure> {
-        Repositories::discover(&Memory::new(files), &[Path::new("/c"), Path::new("/c/yumrepos")])
+        let mut notes = Notes::default();
+        let dirs = [Path::new("/c"), Path::new("/c/yumrepos")];
+        let found = Repositories::discover(&Memory::new(files), &dirs, &mut notes)?;
+        notes.problems.into_iter().next().map_or(Ok(found), Err)
     }
 
     #[test]
@@ -123,8 +114,8 @@ mod tests {
         assert_eq!(deb.kind, Some(RepoKind::Deb));
         assert_eq!(deb.ids().collect::<Vec<_>>(), ["debian-security", "debian"]);
         let rpm = discover(&[
-            ("pool.repo", "# x\n[nestos]\nname=a\n[ extra ]\n"),
-            ("yumrepos/a.repo", "[nestos]\n[more]\n"),
+            ("pool.repo", "# x\n[nestos]\nbaseurl=a\n[ extra ]\nmetalink=b\n"),
+            ("yumrepos/a.repo", "[nestos]\nbaseurl=a\n[more]\nbaseurl=a\n"),
             ("manifest.yaml", ""),
         ])
         .unwrap();
@@ -135,9 +126,9 @@ mod tests {
 
     #[test]
     fn two_package_managers_or_two_definitions_fail() {
-        let mixed = discover(&[("a.repo", "[a]"), ("b.sources", "")]).unwrap_err();
-        assert_eq!(mixed.cause, "/c/a.repo and /c/b.sources define repositories of two package managers");
-        let twice = discover(&[("a.repo", "[a]"), ("b.repo", "[a]")]).unwrap_err();
-        assert_eq!(twice.cause, "repository `a` is defined in /c/a.repo and in /c/b.repo");
+        let mixed = discover(&[("a.repo", "[a]\nbaseurl=x"), ("b.sources", "")]).unwrap_err();
+        assert_eq!(mixed.cause, "a.repo and b.sources define repositories of two package managers");
+        let twice = discover(&[("a.repo", "[a]\nbaseurl=x"), ("b.repo", "[a]\nbaseurl=x")]).unwrap_err();
+        assert_eq!(twice.cause, "repository `a` is defined in a.repo and in b.repo");
     }
 }

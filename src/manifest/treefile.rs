@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::condition::Condition;
+use super::condition::{Variables, substitute};
 use super::keys::{self, ARCHITECTURES, KEYS, Rule, Shape, Support};
+use super::notes::Notes;
+use super::shapes::check;
 use crate::document::{Entry, Map, Node, Value, nearest};
 use crate::failure::Failure;
 
@@ -15,27 +17,29 @@ pub(super) struct Treefile {
 }
 
 impl Treefile {
-    /// Checks a parsed file; what is accepted without effect goes to `warnings`.
+    /// Checks a parsed file; what is wrong with an entry is noted, and the entry left out.
     ///
     /// Unknown keys fail in YAML and are warned of in JSON, where they have always served as comments.
-    pub(super) fn new(root: &Node, basearch: &str, warnings: &mut Vec<String>) -> Result<Self, Failure> {
+    pub(super) fn new(root: &Node, basearch: &str, notes: &mut Notes) -> Self {
         let mut this = Self::default();
         if root.is_null() {
-            return Ok(this);
+            return this;
         }
         let Value::Map(map) = &root.value else {
-            return Err(root.position.failure(
+            notes.problems.push(root.position.failure(
                 format_args!("a treefile is a map of keys, found {}", root.found()),
                 "write `key: value` lines",
             ));
+            return this;
         };
         for entry in &map.entries {
-            this.entry(entry, basearch, warnings)?;
+            let taken = this.entry(entry, basearch, &mut notes.warnings);
+            notes.take(taken);
         }
         if let Some(more) = this.values.remove("bootstrap-packages") {
             this.add_packages(more);
         }
-        Ok(this)
+        this
     }
 
     fn entry(&mut self, entry: &Entry, basearch: &str, warnings: &mut Vec<String>) -> Result<(), Failure> {
@@ -108,6 +112,27 @@ impl Treefile {
         }
     }
 
+    /// All values in the order of the table of keys, with variables where they are substituted, and
+    /// `definitions` as `variables`. What cannot be substituted stays as it is written.
+    pub(super) fn into_map(mut self, definitions: Map, variables: &Variables) -> Map {
+        if let Some(first) = definitions.entries.first() {
+            let position = first.position.clone();
+            self.values.insert("variables", Node { position, value: Value::Map(definitions) });
+        }
+        let mut map = Map::default();
+        for key in KEYS {
+            let Some(mut value) = self.values.remove(key.name) else { continue };
+            if SUBSTITUTED.contains(&key.name) {
+                substitute_in(&mut value, variables);
+            }
+            if let (Value::List(items), Shape::Packages) = (&mut value.value, key.shape) {
+                items.sort_by_key(|item| item.to_json().to_string());
+            }
+            map.entries.push(Entry { key: key.name.to_owned(), position: value.position.clone(), value });
+        }
+        map
+    }
+
     /// Takes in a file that this one includes.
     pub(super) fn merge(&mut self, mut included: Self) {
         for key in KEYS {
@@ -129,6 +154,24 @@ impl Treefile {
     }
 }
 
+/// The keys in which variables are substituted.
+const SUBSTITUTED: &[&str] =
+    &["ref", "rojig", "metadata", "add-commit-metadata", "automatic-version-prefix", "mutate-os-release"];
+
+fn substitute_in(node: &mut Node, variables: &Variables) {
+    match &mut node.value {
+        Value::Text(text) => {
+            if let Ok(new) = substitute(text, &node.position, variables) {
+                *text = new;
+            }
+        }
+        Value::Map(map) => {
+            map.entries.iter_mut().for_each(|entry| substitute_in(&mut entry.value, variables));
+        }
+        _ => {}
+    }
+}
+
 fn unknown(entry: &Entry) -> Failure {
     let names: Vec<String> = KEYS
         .iter()
@@ -140,107 +183,6 @@ fn unknown(entry: &Entry) -> Failure {
         None => "remove it, or see rpm-ostree's treefile reference for the keys there are".to_owned(),
     };
     entry.position.failure(format_args!("unknown key `{}`", entry.key), cure)
-}
-
-/// Checks a value against its shape.
-fn check(what: &str, shape: Shape, node: &Node) -> Result<(), Failure> {
-    match shape {
-        Shape::Any => Ok(()),
-        Shape::Bool => node.boolean(what).map(drop),
-        Shape::Text => node.text(what).map(drop),
-        Shape::TextOrNumber => match node.value {
-            Value::Integer(number) if number >= 0 => Ok(()),
-            _ => node.text(what).map(drop),
-        },
-        Shape::Choice(choices) => {
-            let text = node.text(what)?;
-            if choices.contains(&text) {
-                return Ok(());
-            }
-            Err(node.expected(what, &format!("one of {}", choices.join(", ")), "choose one of them"))
-        }
-        Shape::Texts | Shape::Packages => node.texts(what).map(drop),
-        Shape::Values => node.map(what).map(drop),
-        Shape::Variables => {
-            for entry in &node.map(what)?.entries {
-                match entry.value.value {
-                    Value::Bool(_) | Value::Text(_) => {}
-                    Value::Integer(number) if number >= 0 => {}
-                    _ => {
-                        return Err(entry.value.expected(
-                            &format!("{what}.{}", entry.key),
-                            "true, false, a whole number or a text",
-                            "put the value in quotes",
-                        ));
-                    }
-                }
-            }
-            Ok(())
-        }
-        Shape::RepoPackages => {
-            for item in node.list(what)? {
-                let map = item.map(what)?;
-                map.only(&["repo", "packages"])?;
-                required(item, map, what, "repo")?.text("repo")?;
-                required(item, map, what, "packages")?.texts("packages")?;
-            }
-            Ok(())
-        }
-        Shape::Removals => {
-            for item in node.list(what)? {
-                if item.texts(what)?.len() < 2 {
-                    return Err(item.expected(
-                        what,
-                        "lists of a package and regular expressions",
-                        "write `- [package, /usr/share/doc/.*]`",
-                    ));
-                }
-            }
-            Ok(())
-        }
-        Shape::Rojig => {
-            let map = node.map(what)?;
-            map.only(&["name", "summary", "license", "description"])?;
-            required(node, map, what, "name")?;
-            map.entries
-                .iter()
-                .try_for_each(|entry| entry.value.text(&format!("{what}.{}", entry.key)).map(drop))
-        }
-        Shape::Include => one_or_more(node, what, &|item| item.text(what).map(drop)),
-        Shape::ArchInclude => {
-            let map = node.map(what)?;
-            map.only(ARCHITECTURES)?;
-            map.entries.iter().try_for_each(|entry| check(what, Shape::Include, &entry.value))
-        }
-        Shape::ConditionalInclude => {
-            for item in node.list(what)? {
-                let map = item.map(what)?;
-                map.only(&["if", "include"])?;
-                one_or_more(required(item, map, what, "if")?, "if", &|node| {
-                    Condition::parse(node).map(drop)
-                })?;
-                let include = required(item, map, what, "include")?;
-                if !matches!(include.value, Value::Map(_)) {
-                    check("include", Shape::Include, include)?;
-                }
-            }
-            Ok(())
-        }
-    }
-}
-
-fn required<'n>(node: &Node, map: &'n Map, what: &str, key: &str) -> Result<&'n Node, Failure> {
-    map.get(key).ok_or_else(|| {
-        node.position.failure(format_args!("`{what}` lacks `{key}`"), format!("add `{key}: …` to it"))
-    })
-}
-
-fn one_or_more(node: &Node, what: &str, check: &dyn Fn(&Node) -> Result<(), Failure>) -> Result<(), Failure> {
-    match &node.value {
-        Value::Text(_) => check(node),
-        Value::List(list) => list.iter().try_for_each(check),
-        _ => Err(node.expected(what, "a text or a list of texts", "write one, or a list of them")),
-    }
 }
 
 /// The nodes of a value that is one text or a list of texts.
@@ -260,6 +202,12 @@ fn split_packages(what: &str, node: &Node) -> Result<Node, Failure> {
                 return Err(item.position.failure(
                     format_args!("variables are not substituted in `{what}`: {name}"),
                     "write the name out, or use `packages-ARCH` or `conditional-include`",
+                ));
+            }
+            if name.contains('"') {
+                return Err(item.position.failure(
+                    format_args!("a double quote in `{what}`: {name}"),
+                    "write a package expression as \"'name >= 1.0'\", the double quotes around the whole item",
                 ));
             }
             if name.starts_with('-') {

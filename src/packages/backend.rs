@@ -1,11 +1,12 @@
 //! What nosa asks of a package manager.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Result;
 use regex::Regex;
 
-use super::model::{Locked, Package};
+use super::model::{LocalPackage, Locked, Package};
 use crate::host::Tool;
 use crate::pipeline::{Digest, Reporter};
 
@@ -67,6 +68,12 @@ pub struct InstallRequest<'a> {
     pub epoch: u64,
     /// Files to leave out.
     pub remove: &'a [RemovedFiles],
+    /// Whether documentation is installed (licences are in any case).
+    pub documentation: bool,
+    /// The languages whose translations are installed; none for all.
+    pub languages: Option<&'a [String]>,
+    /// How long a script may take.
+    pub limit: Duration,
     /// Where to tell of progress.
     pub report: &'a Reporter,
 }
@@ -79,6 +86,9 @@ pub trait PackageBackend: Sync {
     /// Whatever shapes its answers besides a request and a snapshot: which repositories there are, and
     /// what may come from each.
     fn identity(&self) -> Digest;
+
+    /// The packages of the user's own that beat the repositories' and the lock's.
+    fn overrides(&self) -> &[LocalPackage];
 
     /// The host's programs it needs.
     fn tools(&self) -> &'static [&'static Tool];

@@ -146,6 +146,7 @@ impl Lock {
         let of = |(name, entry): (&String, &LockEntry)| Locked {
             name: name.clone(),
             evr: entry.evr.to_string(),
+            arch: entry.arch.clone(),
             sha256: entry.digest,
             origin: entry.position.as_ref().map(ToString::to_string).unwrap_or_default(),
         };
@@ -390,15 +391,16 @@ mod tests {
         );
         let read = Lock::parse("lock.json", &lock.to_json().to_string()).unwrap();
         let sha256 = Some(HEX.parse().unwrap());
-        let of = |name: &str, origin: &str| Locked {
+        let of = |name: &str, arch: &str, origin: &str| Locked {
+            arch: Some(arch.to_owned()),
             name: name.to_owned(),
             evr: "1:2.0-3".to_owned(),
             sha256,
             origin: origin.to_owned(),
         };
-        assert_eq!(read.locked(), [of("a", "lock.json:1:14"), of("b", "lock.json:1:192")]);
+        assert_eq!(read.locked(), [of("a", "all", "lock.json:1:14"), of("b", "amd64", "lock.json:1:192")]);
         let other = read.for_other_arch();
-        assert_eq!(other.locked()[0], Locked { sha256: None, ..of("a", "lock.json:1:14") });
+        assert_eq!(other.locked()[0], Locked { sha256: None, arch: None, ..of("a", "", "lock.json:1:14") });
         let twice = Lock::of(&[package("a", "i386"), package("a", "amd64")], 0).unwrap_err();
         assert_eq!(twice.to_string(), "`a` is there for two architectures, which lockfiles cannot say");
     }

@@ -5,12 +5,15 @@
 mod apt;
 mod backend;
 pub mod deb;
+mod dnf;
+mod held;
 mod lock;
 mod model;
 mod resolve;
 
 pub use apt::{Apt, Mirrors, Repository};
 pub use backend::{InstallRequest, PackageBackend, RemovedFiles, Request, Snapshot, Wanted};
+pub use dnf::{Dnf, YumRepository};
 pub use lock::{Lock, LockEntry, LockFiles};
-pub use model::{Evr, Locked, Package};
+pub use model::{Evr, LocalPackage, Locked, OVERRIDES, Package, Supply};
 pub use resolve::{Resolve, ResolvedPackages};

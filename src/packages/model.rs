@@ -1,6 +1,7 @@
 //! A package as every backend describes it.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -55,8 +56,44 @@ pub struct Locked {
     pub name: String,
     /// Its version, with the epoch if it has one.
     pub evr: String,
+    /// Its architecture, if the lock says one.
+    pub arch: Option<String>,
     /// The digest of its file, if the lock has one.
     pub sha256: Option<Digest>,
     /// The lockfile that says so.
     pub origin: String,
+}
+
+/// What a repository may give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Supply {
+    /// Any package.
+    All,
+    /// Packages that `repo-packages` names.
+    Named,
+    /// Packages that are locked; any if nothing is.
+    Locked,
+}
+
+/// The repository id of packages that come from `overrides/`.
+pub const OVERRIDES: &str = "overrides";
+
+/// A package file of the user's own that stands in for the repositories' package of its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalPackage {
+    /// The file.
+    pub path: PathBuf,
+    /// The digest of the file.
+    pub sha256: Digest,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+impl LocalPackage {
+    /// The file's own name.
+    #[must_use]
+    pub fn file_name(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
 }

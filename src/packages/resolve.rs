@@ -56,7 +56,11 @@ impl Stage for Resolve<'_> {
         }
         for locked in &self.request.locked {
             let digest = locked.sha256.map(|digest| digest.to_string()).unwrap_or_default();
-            hash.input(format!("lock: {}", locked.name), format_args!("{} {digest}", locked.evr));
+            let arch = locked.arch.as_deref().unwrap_or_default();
+            hash.input(format!("lock: {}", locked.name), format_args!("{} {arch} {digest}", locked.evr));
+        }
+        for local in self.backend.overrides() {
+            hash.input(format!("override: {}", local.file_name()), local.sha256);
         }
         hash.input("exclude-packages", self.request.exclude.join(" "));
         hash.input("recommends", self.request.recommends);

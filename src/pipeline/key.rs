@@ -132,6 +132,11 @@ impl<R: Read> Read for Hashing<R> {
     }
 }
 
+/// The input that names a stage and its version.
+pub(super) const STAGE: &str = "nosa stage";
+/// What the inputs begin with that are versions of programs.
+pub(super) const PROGRAM: &str = "program ";
+
 /// Collects a stage's inputs by name; the names are what `nosa why` shows.
 #[derive(Debug, Default)]
 pub struct KeyHasher {
@@ -202,14 +207,23 @@ impl Reason {
     /// Compares the inputs of the last run with those of this one.
     #[must_use]
     pub fn compare(old: &BTreeMap<String, String>, new: &BTreeMap<String, String>) -> Self {
-        let mut changes: Vec<Change> = Vec::new();
+        let changes = Change::between(old, new);
+        if changes.is_empty() { Self::Gone } else { Self::Changed(changes) }
+    }
+}
+
+impl Change {
+    /// What differs between the inputs of two runs.
+    #[must_use]
+    pub fn between(old: &BTreeMap<String, String>, new: &BTreeMap<String, String>) -> Vec<Self> {
+        let mut changes = Vec::new();
         for name in old.keys().chain(new.keys().filter(|name| !old.contains_key(*name))) {
             let (before, after) = (old.get(name), new.get(name));
             if before != after {
-                changes.push(Change { input: name.clone(), old: before.cloned(), new: after.cloned() });
+                changes.push(Self { input: name.clone(), old: before.cloned(), new: after.cloned() });
             }
         }
-        if changes.is_empty() { Self::Gone } else { Self::Changed(changes) }
+        changes
     }
 }
 
@@ -220,6 +234,9 @@ impl fmt::Display for Reason {
             Self::Gone => f.write_str("its output was no longer in the cache"),
             Self::Forced => f.write_str("forced"),
             Self::Changed(changes) => {
+                if let Some(of_tools) = of_tools(changes) {
+                    return f.write_str(&of_tools);
+                }
                 let names: Vec<&str> = changes.iter().map(|change| change.input.as_str()).collect();
                 match names.as_slice() {
                     [] => f.write_str("unchanged"),
@@ -232,6 +249,23 @@ impl fmt::Display for Reason {
                 }
             }
         }
+    }
+}
+
+/// What to say when no input changed but the programs that work on them.
+fn of_tools(changes: &[Change]) -> Option<String> {
+    let mut names = Vec::new();
+    for change in changes {
+        match change.input.strip_prefix(PROGRAM) {
+            Some(name) => names.push(name),
+            None if change.input == STAGE => {}
+            None => return None,
+        }
+    }
+    match names.as_slice() {
+        [] if changes.is_empty() => None,
+        [] => Some("nosa's own stage changed".to_owned()),
+        names => Some(format!("the version of {} changed", names.join(", "))),
     }
 }
 

@@ -11,14 +11,16 @@
 //! ```
 //!
 //! and in the workdir `tmp/why/<stage>.json`: the record of the key that this workdir used last, which is
-//! what a miss is compared with.
+//! what a miss is compared with; `tmp/last-run.json` tells what the last run did and why.
 
 mod cache;
 mod events;
+mod history;
 mod key;
 mod stage;
 
 pub use cache::{Cache, Record};
 pub use events::{Event, Progress, Reporter, Silent, Sink, Unit};
+pub use history::{Run, StageRun};
 pub use key::{Change, Digest, DigestParseError, Hashing, KeyHasher, Reason, sha256_file};
-pub use stage::{Artifact, Pipeline, Stage, StageRun, Workspace};
+pub use stage::{Artifact, Pipeline, Stage, Workspace};

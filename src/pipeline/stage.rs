@@ -7,7 +7,8 @@ use anyhow::{Context as _, Result};
 
 use super::cache::{Cache, Record};
 use super::events::{Event, Reporter};
-use super::key::{Digest, KeyHasher, Reason};
+use super::history::{History, Run, StageRun};
+use super::key::{Change, Digest, KeyHasher, PROGRAM, Reason, STAGE};
 use crate::failure::Failure;
 use crate::host::{self, Tool, fs};
 
@@ -79,17 +80,6 @@ impl Workspace {
     }
 }
 
-/// What happened to one stage of this run.
-#[derive(Debug, Clone)]
-pub struct StageRun {
-    /// The stage's name.
-    pub stage: &'static str,
-    /// Why it ran; `None` when its output was reused.
-    pub reason: Option<Reason>,
-    /// How long it took.
-    pub took: Duration,
-}
-
 /// Runs stages through the cache and remembers why each ran.
 pub struct Pipeline {
     cache: Cache,
@@ -97,7 +87,7 @@ pub struct Pipeline {
     logs: PathBuf,
     report: Reporter,
     force: bool,
-    runs: std::sync::Mutex<Vec<StageRun>>,
+    history: History,
 }
 
 impl Pipeline {
@@ -108,7 +98,14 @@ impl Pipeline {
         fs::create_dir_all(&logs)?;
         cache.sweep()?;
         cache.settle()?;
-        Ok(Self { cache, state, logs, report, force: false, runs: std::sync::Mutex::default() })
+        Ok(Self { cache, state, logs, report, force: false, history: History::new(tmp) })
+    }
+
+    /// Says which command runs these stages, for whoever asks later why they ran.
+    #[must_use]
+    pub fn named(self, command: &str) -> Self {
+        self.history.name(command);
+        self
     }
 
     /// Runs every stage whether its output is in the cache or not.
@@ -139,7 +136,13 @@ impl Pipeline {
     /// What each stage did so far, in order.
     #[must_use]
     pub fn runs(&self) -> Vec<StageRun> {
-        self.runs.lock().map(|runs| runs.clone()).unwrap_or_default()
+        self.history.run().stages
+    }
+
+    /// The same with the command and its time.
+    #[must_use]
+    pub fn history(&self) -> Run {
+        self.history.run()
     }
 
     /// The stages that this workdir ran last, and their keys.
@@ -163,7 +166,17 @@ impl Pipeline {
                 let output = S::Output::load(&out).with_context(opening)?;
                 if output.is_whole(&self.cache).with_context(opening)? {
                     self.report.emit(&Event::StageReused { stage: S::NAME });
-                    self.remember::<S>(&record, None, Duration::ZERO)?;
+                    let last = self.last(S::NAME)?;
+                    let changes = last.map(|last| Change::between(&last.inputs, &record.inputs));
+                    self.remember(&record)?;
+                    self.history.add(StageRun {
+                        stage: S::NAME.to_owned(),
+                        key: record.key,
+                        reason: None,
+                        changes: changes.unwrap_or_default(),
+                        took: Duration::ZERO,
+                        success: true,
+                    })?;
                     return Ok(output);
                 }
                 Reason::Gone
@@ -179,8 +192,16 @@ impl Pipeline {
         let result = self.make(stage, &record);
         let took = start.elapsed();
         self.report.emit(&Event::StageFinished { stage: S::NAME, took, success: result.is_ok() });
+        self.history.add(StageRun {
+            stage: S::NAME.to_owned(),
+            key: record.key,
+            reason: Some(reason),
+            changes: Vec::new(),
+            took,
+            success: result.is_ok(),
+        })?;
         let output = result?;
-        self.remember::<S>(&record, Some(reason), took)?;
+        self.remember(&record)?;
         Ok(output)
     }
 
@@ -212,14 +233,11 @@ impl Pipeline {
         Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
     }
 
-    fn remember<S: Stage>(&self, record: &Record, reason: Option<Reason>, took: Duration) -> Result<()> {
+    fn remember(&self, record: &Record) -> Result<()> {
         let path = self.state.join(format!("{}.json", record.stage));
         let text = serde_json::to_string_pretty(record).context("encoding a stage's record")?;
         if fs::read_optional(&path)?.as_deref() != Some(&text) {
             fs::write(&path, text)?;
-        }
-        if let Ok(mut runs) = self.runs.lock() {
-            runs.push(StageRun { stage: S::NAME, reason, took });
         }
         Ok(())
     }
@@ -227,9 +245,9 @@ impl Pipeline {
 
 fn record_of<S: Stage>(stage: &S) -> Record {
     let mut hasher = KeyHasher::default();
-    hasher.input("nosa stage", format_args!("{} {}", S::NAME, S::VERSION));
+    hasher.input(STAGE, format_args!("{} {}", S::NAME, S::VERSION));
     for tool in stage.tools() {
-        hasher.input(format!("program {}", tool.name), tool.look().version.unwrap_or_default());
+        hasher.input(format!("{PROGRAM}{}", tool.name), tool.look().version.unwrap_or_default());
     }
     stage.key(&mut hasher);
     let (key, inputs) = hasher.finish();

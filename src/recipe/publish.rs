@@ -17,6 +17,9 @@ use crate::ostree::{Checksum, OstreeCommit, Repo};
 use crate::packages::Lock;
 use crate::pipeline::{Digest, sha256_file};
 
+/// The file of a build that tells which stages ran for it and why.
+pub const STAGES: &str = "stages.json";
+
 /// Publishes builds of a recipe in a locked workdir.
 pub struct Publisher<'a> {
     recipe: &'a Recipe<'a>,
@@ -60,18 +63,6 @@ impl<'a> Publisher<'a> {
         for path in recovery.unlisted {
             recipe.pipeline.report().warn(format!("{} is not listed in builds.json", path.display()));
         }
-        for name in ["rpm", "deb", "rootfs"] {
-            let dir = workdir.overrides_dir(name);
-            if dir.is_dir() && !fs::read_dir_sorted(&dir)?.is_empty() {
-                let cause = format!("{} holds files, but overrides are not built in yet", dir.display());
-                return Err(Failure::new(
-                    Kind::Config,
-                    cause,
-                    "empty it; an overlay or a lock may do instead",
-                )
-                .into());
-            }
-        }
         Ok(Self { recipe, workdir, lock, arch: environment::basearch() })
     }
 
@@ -111,6 +102,7 @@ impl<'a> Publisher<'a> {
             let file = self.file_name(&name.id(), kind, disk.extension);
             meta.images.insert(kind.to_owned(), stage_file(&staging, &disk.path, &file)?);
         }
+        self.recipe.pipeline.history().append(&staging.path().join(STAGES))?;
         Ok(Outcome::Built(staging.publish(&meta, clock::now())?))
     }
 
@@ -125,6 +117,7 @@ impl<'a> Publisher<'a> {
         let disk = self.recipe.disk(&commit, timestamp, disk_kind(kind)?)?;
         let artifact = describe(&disk.path, &self.file_name(build.id(), kind, disk.extension))?;
         build.add_artifact(self.lock, kind, &disk.path, &artifact, nanos())?;
+        self.recipe.pipeline.history().append(&build.dir().join(STAGES))?;
         Ok(Some(artifact))
     }
 
@@ -213,6 +206,7 @@ impl<'a> Publisher<'a> {
             image_input_checksum: Some(input_checksum(commit, config).to_string()),
             image_genver: Some(name.genver),
             config_variant: self.workdir.variant()?,
+            overrides_active: self.recipe.is_overridden().then_some(true),
             meta_stamp: Some(nanos().into()),
             ..Meta::default()
         };

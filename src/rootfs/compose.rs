@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
+use super::extras::{self, AddedFiles};
 use super::install::InstalledTree;
 use super::losses::{self, LossPolicy};
 use super::overlay::Overlay;
@@ -21,6 +22,8 @@ pub struct Compose<'a> {
     pub manifest: &'a Manifest,
     /// The overlays, in order.
     pub overlays: Vec<Overlay>,
+    /// The files of `add-files`.
+    pub added: AddedFiles,
     /// The version that os-release gets; empty when the key of unversioned content is wanted.
     pub version: String,
     /// The time that scripts see.
@@ -108,6 +111,9 @@ impl<'a> Compose<'a> {
         hash.input("machineid-compat", manifest.machineid_compat);
         hash.input("default-target", manifest.default_target.as_deref().unwrap_or(""));
         hash.input("mutate-os-release", manifest.mutate_os_release.as_deref().unwrap_or(""));
+        self.added.key(hash);
+        hash.input("units", manifest.units.join(" "));
+        hash.input("readonly-executables", manifest.readonly_executables);
         hash.input("initramfs-args", manifest.initramfs_args.join(" "));
         hash.input("rootfs", root_driver(manifest));
         hash.input("epoch", self.epoch);
@@ -135,6 +141,8 @@ impl Stage for Compose<'_> {
         for overlay in &self.overlays {
             overlay.lay(&tree, &owners)?;
         }
+        self.added.copy(&tree)?;
+        extras::enable(&tree, self.manifest)?;
         if let Some(base) = &self.manifest.mutate_os_release {
             os_release::mutate(&tree, base, &self.version)?;
         }
@@ -143,6 +151,9 @@ impl Stage for Compose<'_> {
         let kernel = kernel::settle(&tree)?;
         let args = &self.manifest.initramfs_args;
         kernel::initramfs(&tree, &kernel, args, root_driver(self.manifest), self.epoch, work)?;
+        if self.manifest.readonly_executables {
+            extras::seal_executables(&tree.join("usr"))?;
+        }
         let lost = losses::empty_var(&tree, &owners, &work.report)?;
         layout::finish(&tree, self.manifest, &work.report)?;
         let mut hasher = KeyHasher::default();

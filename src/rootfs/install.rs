@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use crate::host::{Tool, fs, tool};
+use super::accounts;
+use crate::host::{Tool, environment, fs, tool};
+use crate::manifest::Manifest;
 use crate::packages::{InstallRequest, Package, PackageBackend, RemovedFiles};
 use crate::pipeline::{Artifact, Digest, KeyHasher, Stage, Workspace};
 
@@ -22,6 +25,8 @@ pub struct Install<'a> {
     pub packages: &'a [Package],
     /// Files of packages to leave out.
     pub remove: Vec<RemovedFiles>,
+    /// The configuration: its accounts, documentation and languages.
+    pub manifest: &'a Manifest,
     /// The time that scripts see.
     pub epoch: u64,
 }
@@ -84,6 +89,9 @@ impl Stage for Install<'_> {
                 format_args!("{} {}", remove.package, patterns.join(" ")),
             );
         }
+        hash.input("documentation", self.manifest.documentation);
+        hash.input("install-langs", format_args!("{:?}", self.manifest.install_langs));
+        accounts::key(self.manifest, hash);
         hash.input("epoch", self.epoch);
     }
 
@@ -97,6 +105,7 @@ impl Stage for Install<'_> {
         let files = self.backend.download(self.packages, &work.report)?;
         let tree = work.out().join("tree");
         fs::create_dir_all(&tree)?;
+        accounts::seed(&tree, self.manifest)?;
         self.backend.install(&InstallRequest {
             packages: self.packages,
             files: &files,
@@ -105,8 +114,12 @@ impl Stage for Install<'_> {
             log: &work.log("install"),
             epoch: self.epoch,
             remove: &self.remove,
+            documentation: self.manifest.documentation,
+            languages: self.manifest.install_langs.as_deref(),
+            limit: Duration::from_secs(environment::script_limit()),
             report: &work.report,
         })?;
+        accounts::check(&tree, self.manifest, &work.report)?;
         let owners = self.backend.owners(&tree)?;
         let owners = serde_json::to_string(&owners).context("encoding the owners of paths")?;
         fs::write(&work.out().join("owners.json"), owners)?;

@@ -6,7 +6,9 @@
 //! them before), so that a change in an overlay costs seconds: what the scripts would have seen of them,
 //! the postprocess scripts see.
 
+mod accounts;
 mod compose;
+mod extras;
 mod install;
 mod kernel;
 mod layout;
@@ -16,5 +18,7 @@ mod overlay;
 mod postprocess;
 
 pub use compose::{Compose, RootFs};
+pub use extras::AddedFiles;
 pub use install::{Install, InstalledTree, TREE_EPOCH};
 pub use losses::LossPolicy;
+pub use overlay::Overlay;

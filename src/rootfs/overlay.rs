@@ -18,6 +18,7 @@ pub struct Overlay {
     pub name: String,
     dir: PathBuf,
     entries: BTreeMap<PathBuf, Entry>,
+    replaces: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,10 +32,25 @@ impl Overlay {
     /// Reads the overlay that `ostree-layers` calls `overlay/NAME` below the configuration directory.
     pub fn read(config: &Path, name: &str) -> Result<Self> {
         let dir = config.join("overlay.d").join(name);
-        let mut overlay = Self { name: format!("overlay.d/{name}"), dir, entries: BTreeMap::new() };
+        Self::of(dir, format!("overlay.d/{name}"), false)
+    }
+
+    /// Reads a developer's own files, which replace what is there.
+    pub fn of_overrides(dir: &Path) -> Result<Self> {
+        Self::of(dir.to_owned(), "overrides/rootfs".to_owned(), true)
+    }
+
+    fn of(dir: PathBuf, name: String, replaces: bool) -> Result<Self> {
+        let mut overlay = Self { name, dir, entries: BTreeMap::new(), replaces };
         overlay.walk(Path::new(""))?;
         overlay.statoverride()?;
         Ok(overlay)
+    }
+
+    /// How many files and links there are.
+    #[must_use]
+    pub fn files(&self) -> usize {
+        self.entries.values().filter(|entry| !matches!(entry, Entry::Dir { .. })).count()
     }
 
     fn walk(&mut self, below: &Path) -> Result<()> {
@@ -150,6 +166,9 @@ impl Overlay {
             }
             (Entry::Dir { .. } | Entry::File { .. } | Entry::Link { .. }, None) => {}
             (_, Some(_)) if same(entry, &target)? => return Ok(()),
+            (Entry::File { .. } | Entry::Link { .. }, Some(meta)) if self.replaces && !meta.is_dir() => {
+                fs::remove_file_if_exists(&target)?;
+            }
             (_, Some(_)) => return Err(self.conflict(path, owners).into()),
         }
         match entry {

@@ -2,11 +2,12 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
 use crate::failure::{Failure, Kind};
-use crate::host::{CommandError, fs};
+use crate::host::{CommandError, environment, fs};
 use crate::manifest::Script;
 use crate::pipeline::{Unit, Workspace};
 use crate::sandbox::Sandbox;
@@ -34,7 +35,10 @@ pub(super) fn run(scripts: &[Script], tree: &Path, epoch: u64, work: &Workspace)
         sandbox
             .command(&format!("/run/nosa/postprocess/{index}"))
             .log(&log)
-            .run_lines(|line| work.report.detail(line))
+            .run_steps(Duration::from_secs(environment::script_limit()), |line| {
+                work.report.detail(line);
+                false
+            })
             .map_err(|error| failure(error, script, &log))?;
         progress.add(1);
     }
@@ -43,6 +47,10 @@ pub(super) fn run(scripts: &[Script], tree: &Path, epoch: u64, work: &Workspace)
 
 fn failure(error: anyhow::Error, script: &Script, log: &Path) -> anyhow::Error {
     let Some(command) = error.downcast_ref::<CommandError>() else { return error };
+    if let Some(limit) = command.overtime() {
+        let cause = format!("{}: the postprocess script did not end within {limit}", script.origin);
+        return Failure::new(Kind::Build, cause, "NOSA_SCRIPT_LIMIT=SECONDS gives more time").into();
+    }
     let tail =
         command.tail.iter().rev().take(5).rev().map(|line| format!("\n    {line}")).collect::<String>();
     Failure::new(

@@ -3,7 +3,9 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use crate::host::{Cmd, tool};
+use anyhow::Result;
+
+use crate::host::{Cmd, fs, tool};
 
 /// What package scripts need to own files of any user; not CAP_SYS_ADMIN, with which a script that runs
 /// under the host's root could mount a /proc of its own and reach the kernel's settings.
@@ -25,7 +27,7 @@ const CAPABILITIES: &[&str] = &[
 pub struct Sandbox {
     root: PathBuf,
     root_read_only: bool,
-    mounts: Vec<[OsString; 3]>,
+    mounts: Vec<Vec<OsString>>,
     env: Vec<(String, String)>,
 }
 
@@ -34,6 +36,27 @@ impl Sandbox {
     #[must_use]
     pub fn new(root: &Path) -> Self {
         Self { root: root.to_owned(), root_read_only: false, mounts: Vec::new(), env: Vec::new() }
+    }
+
+    /// A sandbox with the host's programs and nothing else of the host: its /usr, read-only, below a root
+    /// that is made at `skeleton`.
+    pub fn of_host(skeleton: &Path) -> Result<Self> {
+        for name in ["usr", "proc", "dev", "run", "tmp", "etc"] {
+            fs::create_dir_all(&skeleton.join(name))?;
+        }
+        let mut sandbox = Self::new(skeleton).read_only().bind_ro(Path::new("/usr"), "/usr");
+        for name in ["bin", "sbin", "lib", "lib32", "lib64", "libx32"] {
+            let own = Path::new("/").join(name);
+            match std::fs::read_link(&own) {
+                Ok(target) => fs::symlink_atomic(&target, &skeleton.join(name))?,
+                Err(_) if own.is_dir() => {
+                    fs::create_dir_all(&skeleton.join(name))?;
+                    sandbox = sandbox.bind_ro(&own, &format!("/{name}"));
+                }
+                Err(_) => {}
+            }
+        }
+        Ok(sandbox)
     }
 
     /// Makes `/` read-only.
@@ -46,21 +69,35 @@ impl Sandbox {
     /// Shows a host path inside, writable. The place must exist in the tree or below a fresh mount.
     #[must_use]
     pub fn bind(mut self, source: &Path, target: &str) -> Self {
-        self.mounts.push(["--bind".into(), source.into(), target.into()]);
+        self.mounts.push(vec!["--bind".into(), source.into(), target.into()]);
         self
     }
 
     /// Shows a host path inside, read-only.
     #[must_use]
     pub fn bind_ro(mut self, source: &Path, target: &str) -> Self {
-        self.mounts.push(["--ro-bind".into(), source.into(), target.into()]);
+        self.mounts.push(vec!["--ro-bind".into(), source.into(), target.into()]);
         self
     }
 
     /// Puts a fresh file system in memory over `target`.
     #[must_use]
     pub fn tmpfs(mut self, target: &str) -> Self {
-        self.mounts.push(["--tmpfs".into(), target.into(), OsString::new()]);
+        self.mounts.push(vec!["--tmpfs".into(), target.into()]);
+        self
+    }
+
+    /// Puts fresh /proc, /dev, /run and /tmp into a tree shown at `target`, for a program that enters it.
+    #[must_use]
+    pub fn system_dirs(mut self, target: &str) -> Self {
+        let words = ["--proc /proc", "--dev /dev", "--tmpfs /run", "--perms 1777 --tmpfs /tmp"];
+        for words in words {
+            let (options, place) = words.rsplit_once(' ').unwrap_or_default();
+            let mut mount: Vec<OsString> = options.split(' ').map(OsString::from).collect();
+            mount.push(format!("{target}{place}").into());
+            self.mounts.push(mount);
+        }
+        self.mounts.extend(sealed(target));
         self
     }
 
@@ -89,8 +126,8 @@ impl Sandbox {
         argv.extend([self.root.clone().into(), "/".into()]);
         let mut add = |words: &[&str]| argv.extend(words.iter().map(OsString::from));
         add(&["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/run", "--perms", "1777", "--tmpfs", "/tmp"]);
-        for mount in &self.mounts {
-            argv.extend(mount.iter().filter(|word| !word.is_empty()).cloned());
+        for mount in sealed("").iter().chain(&self.mounts) {
+            argv.extend(mount.iter().cloned());
         }
         let mut add = |words: &[&str]| argv.extend(words.iter().map(OsString::from));
         add(&["--clearenv", "--setenv", "PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"]);
@@ -102,6 +139,21 @@ impl Sandbox {
         argv.extend(["--chdir".into(), "/".into(), "--".into(), program.into()]);
         argv
     }
+}
+
+/// Mounts that keep a script with user id 0 from the kernel's settings: the files in /proc/sys ask for no
+/// capability, and bubblewrap leaves them writable to the host's root.
+fn sealed(root: &str) -> Vec<Vec<OsString>> {
+    let read_only = ["sys", "fs"].map(|name| (format!("/proc/{name}"), format!("{root}/proc/{name}")));
+    let nothing = ["sysrq-trigger", "kcore", "keys", "timer_list"]
+        .map(|name| ("/dev/null".to_owned(), format!("{root}/proc/{name}")));
+    let mounts = read_only.into_iter().chain(nothing);
+    // A kernel may be built without some of them.
+    let there = |target: &str| Path::new(target.strip_prefix(root).unwrap_or(target)).exists();
+    mounts
+        .filter(|(_, target)| there(target))
+        .map(|(source, target)| vec!["--ro-bind".into(), source.into(), target.into()])
+        .collect()
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 const ALLOWED: &[(&str, &[&str])] = &[
     ("failure", &["host"]),
     ("document", &["failure"]),
+    ("embedded", &["document", "failure"]),
     ("host", &[]),
     ("pipeline", &["failure", "host"]),
     ("sandbox", &["failure", "host"]),

@@ -4,6 +4,9 @@
 
 mod bad_config;
 mod boot;
+mod broken;
+mod conformance;
+mod dialect;
 mod disk;
 mod fixture;
 mod hard;
@@ -11,12 +14,16 @@ mod judge;
 mod layers;
 mod oci;
 mod ostree;
+mod overrides;
 mod record;
 mod record_diff;
 mod record_files;
 mod record_transfer;
 mod reproducible;
+mod rpm_system;
 mod sample;
 mod server;
 mod small;
+mod variants;
 mod whole;
+mod why;

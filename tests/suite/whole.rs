@@ -174,8 +174,33 @@ fn built_again_nothing_runs_and_with_a_changed_overlay_only_what_follows() {
         assert!(said.contains(&format!("= {stage}: unchanged, reused")), "{said}");
     }
     assert!(said.contains("==> compose: overlay.d/15nestos/etc/locale.conf"), "{said}");
+    tells_why(&work);
     assert!(said.contains("==> commit: "), "{said}");
     assert_eq!(work.builds().len(), 3, "{:?}", work.builds());
+}
+
+/// After a build with that change: `nosa why` names the file with its old and new value, for the last run
+/// and for the build.
+fn tells_why(work: &Work) {
+    let of = |args: &[&str]| -> serde_json::Value {
+        serde_json::from_str(&work.nosa(args).output().unwrap().text()).unwrap()
+    };
+    let last = of(&["--json", "why"]);
+    assert_eq!(last, of(&["--json", "why", "latest"]));
+    assert_eq!(last[0]["command"], "build");
+    let stages = last[0]["stages"].as_array().unwrap();
+    let stage = |name: &str| stages.iter().find(|stage| stage["stage"] == name).unwrap();
+    assert_eq!(stage("install")["reason"], serde_json::Value::Null);
+    let compose = stage("compose");
+    assert_eq!(compose["reason"]["kind"], "changed");
+    let change = &compose["reason"]["changes"][0];
+    assert_eq!(change["input"], "overlay.d/15nestos/etc/locale.conf");
+    assert!(change["old"].as_str().unwrap().starts_with("644 ") && change["old"] != change["new"]);
+    assert!(compose["seconds"].as_f64().unwrap() > 0.0 && compose["success"] == true);
+    let said = work.ok(&["why", "--stage", "compose"]);
+    let both = |key: &str| change[key].as_str().unwrap().to_owned();
+    assert!(said.contains(&format!("{}: {} → {}\n", both("input"), both("old"), both("new"))), "{said}");
+    assert!(!said.contains("install"), "{said}");
 }
 
 #[test]

@@ -97,9 +97,30 @@ faults! {
     excluded_package: "repos: [debian]\npackages: [a]\nexclude-packages: [b, a]\n" =>
         "manifest.yaml:5:12: package `a` is also excluded, at manifest.yaml:6:23 | remove it from `packages` or \
          from `exclude-packages`";
-    refused_key: "units: [a.service]\n" =>
-        "manifest.yaml:4:1: `units` is not supported | enable units by a preset in an overlay, or by systemctl \
-         in `postprocess`";
+    refused_key: "ostree-override-layers: [a]\n" =>
+        "manifest.yaml:4:1: `ostree-override-layers` is not supported | name the directory in `ostree-layers`";
+    unit: "units: [a.service, sshd]\n" =>
+        "manifest.yaml:4:20: `sshd` is not the name of a unit | write name and kind, as `sshd.service`";
+    added_file_missing: "add-files: [[motd, /etc/motd]]\n" =>
+        "manifest.yaml:4:14: reading `motd`: no such file | create motd, or correct the path";
+    added_file_outside: "add-files: [[image.yaml, /usr/local/x]]\n" =>
+        "manifest.yaml:4:26: `add-files` cannot write /usr/local/x | write a path of a file below /usr (but not \
+         /usr/local) or /etc";
+    added_file_alone: "add-files: [[motd]]\n" =>
+        "manifest.yaml:4:13: `add-files` must be lists of a file and its path in the tree, found a list of 1 | \
+         write `- [file, /usr/share/file]`";
+    check_without_type: "check-passwd: {filename: passwd}\n" =>
+        "manifest.yaml:4:15: `check-passwd` lacks `type` | add `type: file`, `data`, `previous` or `none`";
+    check_of_another_type: "check-groups: {type: list}\n" =>
+        "manifest.yaml:4:22: `type` must be one of none, previous, file, data, found the text \"list\" | choose one of them";
+    check_without_file: "check-groups: {type: file}\n" =>
+        "manifest.yaml:4:15: `check-groups` has type file and lacks `filename` | add `filename: group`, relative \
+         to this treefile";
+    check_of_a_missing_file: "check-groups: {type: file, filename: group}\n" =>
+        "manifest.yaml:4:38: reading `group`: no such file | create group, or correct the path";
+    check_of_a_bad_id: "check-groups: {type: data, entries: {a: x}}\n" =>
+        "manifest.yaml:4:41: `entries.a` must be a numeric id, found the text \"x\" | write `a: 42`, or `a: [42, \
+         43]` for a user and its group";
     refused_value: "container: true\n" =>
         "manifest.yaml:4:12: `container` is not supported with true | remove it: nosa builds bootable systems";
     boot_location: "boot-location: new\n" =>
@@ -228,5 +249,35 @@ fn image_yaml_that_is_wrong() {
     assert_eq!(
         failure(&[("manifest.yaml", BASE), ("platforms.yaml", "x86_64:\n  qemu: {kernel_args: [a]}\n")]),
         "platforms.yaml:2:10: unknown key `kernel_args` | known keys are: grub_commands, kernel_arguments"
+    );
+}
+
+#[test]
+fn accounts_that_are_wrong() {
+    let passwd = |text: &str| {
+        let manifest = format!("{BASE}check-passwd: {{type: file, filename: passwd}}\n");
+        failure(&[("manifest.yaml", &manifest), ("passwd", text)])
+    };
+    assert_eq!(
+        passwd("root:x:0:0:root:/root\n"),
+        "passwd:1:1: a line of a passwd file has 7 fields, found 6: root:x:0:0:root:/root | write \
+         `name:x:uid:gid:comment:home:shell`"
+    );
+    assert_eq!(
+        passwd("#\nroot:x:zero:0:root:/root:\n"),
+        "passwd:2:1: the uid `zero` is not a number from 0 to 4294967294 | write \
+         `name:x:uid:gid:comment:home:shell`"
+    );
+    assert_eq!(
+        passwd("a:x:1:1::/:\na:x:2:2::/:\n"),
+        "passwd:2:1: `a` stands twice; the first time at passwd:1:1 | remove one of the two lines"
+    );
+    assert_eq!(
+        passwd("0a:x:1:1::/:\n"),
+        "passwd:1:1: `0a` is not an account's name | write `name:x:uid:gid:comment:home:shell`"
+    );
+    assert_eq!(
+        passwd("a:x:1:1::home:\n"),
+        "passwd:1:1: the home directory `home` is not an absolute path | write `name:x:uid:gid:comment:home:shell`"
     );
 }

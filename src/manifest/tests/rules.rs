@@ -1,7 +1,7 @@
 //! Every merge rule, with values worked out by hand from rpm-ostree's treefile.rs.
 
 use super::*;
-use crate::manifest::{RepoKind, RepoPackages, RootFilesystem};
+use crate::manifest::{AccountCheck, RepoKind, RepoPackages, RootFilesystem};
 
 #[test]
 fn defaults_are_rpm_ostrees() {
@@ -201,12 +201,12 @@ fn removals_match_names_literally_or_as_expressions() {
 
 #[test]
 fn ignored_keys_warn_with_place_and_meaning() {
-    let loaded = manifest("rpmdb: sqlite\ncheck-passwd: {type: file, filename: passwd}\nopt-usrlocal: var\n");
+    let loaded = manifest("rpmdb: db4\nselinux: false\nopt-usrlocal: var\n");
     assert_eq!(
         loaded.warnings,
         [
-            "manifest.yaml:4:1: `rpmdb` is ignored: the package database keeps its own format",
-            "manifest.yaml:5:1: `check-passwd` is ignored: accounts are not compared with a list",
+            "manifest.yaml:5:1: `selinux` is ignored: files get no SELinux labels",
+            "manifest.yaml:4:8: `rpmdb` is ignored: the text \"db4\" is none of sqlite, target, host, bdb, ndb",
         ]
     );
 }
@@ -264,7 +264,11 @@ fn image_yaml_flattens_and_fills_in() {
     let loaded = load(&[
         ("manifest.yaml", BASE),
         ("image.yaml", "include: m/base.yaml\nextra-kargs: [a, b]\nrootfs: ext4\n"),
-        ("m/base.yaml", "size: 8\nrootfs: xfs\nextra-kargs: [b, c]\ncomposefs: true\nvmware-os-type: x\n"),
+        (
+            "m/base.yaml",
+            "size: 8\nrootfs: xfs\nextra-kargs: [b, c]\ncomposefs: true\nvmware-os-type: x\nostree-format: oci\n\
+             sysroot-readonly: true\n",
+        ),
     ])
     .unwrap();
     let image = &loaded.manifest.image;
@@ -279,6 +283,8 @@ fn image_yaml_flattens_and_fills_in() {
         [
             "m/base.yaml:4:1: `composefs` is ignored: the deployment decides by ostree's prepare-root.conf",
             "m/base.yaml:5:1: `vmware-os-type` is ignored: nosa makes no images for that platform",
+            "m/base.yaml:7:1: `sysroot-readonly` is ignored: the deployment decides by ostree's prepare-root.conf",
+            "m/base.yaml:6:16: `oci` is taken as `oci-chunked-v1`: images have a layer a group of packages",
         ]
     );
     assert_eq!(manifest("").manifest.image.rootfs, RootFilesystem::Xfs);
@@ -299,4 +305,63 @@ fn platforms_are_those_of_the_architecture() {
     assert_eq!(platforms.keys().collect::<Vec<_>>(), ["metal", "qemu"]);
     assert_eq!(platforms["qemu"].kernel_arguments, ["console=ttyS0"]);
     assert_eq!(platforms["qemu"].grub_commands, ["serial"]);
+}
+
+#[test]
+fn accounts_come_from_files_beside_their_treefile_or_from_the_treefile() {
+    let loaded = load(&[
+        ("manifest.yaml", &format!("{BASE}include: m/a.yaml\nignore-removed-users: [b, a]\n")),
+        (
+            "m/a.yaml",
+            "check-passwd: {type: file, filename: passwd}\ncheck-groups: {type: data, entries: {root: 0, adm: [4]}}\n\
+             ignore-removed-users: [a, c]\n",
+        ),
+        ("m/passwd", "# base\nroot:x:0:0:root:/root:/bin/bash\n\n_x.y$:x:11:12::/:\n"),
+    ])
+    .unwrap();
+    let Some(AccountCheck::File { paths, entries }) = &loaded.manifest.check_passwd else { panic!() };
+    assert_eq!(paths, &[Path::new("/c/m/passwd")]);
+    assert!(loaded.files.contains(&paths[0]));
+    let users: Vec<_> = entries
+        .iter()
+        .map(|u| (u.name.as_str(), u.uid, u.gid, u.shell.as_deref(), u.origin.as_str()))
+        .collect();
+    assert_eq!(
+        users,
+        [("root", 0, 0, Some("/bin/bash"), "m/passwd:2"), ("_x.y$", 11, 12, None, "m/passwd:4")]
+    );
+    let groups = loaded.manifest.check_groups.unwrap();
+    let groups: Vec<_> = groups.entries().iter().map(|g| (g.name.as_str(), g.gid)).collect();
+    assert_eq!(groups, [("root", 0), ("adm", 4)]);
+    assert_eq!(loaded.manifest.ignore_removed_users, ["b", "a", "c"]);
+    let ids =
+        manifest("check-passwd: {type: data, entries: {a: 1, b: [2, 3]}}\ncheck-groups: {type: previous}\n");
+    let users = ids.manifest.check_passwd.unwrap();
+    assert_eq!(users.entries().iter().map(|u| (u.uid, u.gid)).collect::<Vec<_>>(), [(1, 1), (2, 3)]);
+    assert_eq!(ids.manifest.check_groups, Some(AccountCheck::Previous));
+}
+
+#[test]
+fn what_goes_into_the_tree_adds_up_with_the_included_first() {
+    let os = load(&[
+        (
+            "manifest.yaml",
+            &format!(
+                "{BASE}include: m/a.yaml\nunits: [b.timer]\nadd-files: [[motd, /etc/motd]]\ndocumentation: false\n\
+                 install-langs: [de]\nreadonly-executables: true\n"
+            ),
+        ),
+        ("m/a.yaml", "units: [a.service]\nadd-files: [[x, usr/share/x]]\ndocumentation: true\ninstall-langs: [en_US]\n"),
+        ("motd", ""),
+        ("m/x", ""),
+    ])
+    .unwrap()
+    .manifest;
+    assert_eq!(os.units, ["a.service", "b.timer"]);
+    let files: Vec<_> = os.add_files.iter().map(|(s, d)| (s.to_str().unwrap(), d.as_str())).collect();
+    assert_eq!(files, [("/c/m/x", "usr/share/x"), ("/c/motd", "etc/motd")]);
+    assert!(!os.documentation && os.readonly_executables);
+    assert_eq!(os.install_langs.unwrap(), ["en_US", "de"]);
+    let plain = manifest("").manifest;
+    assert!(plain.documentation && !plain.readonly_executables && plain.install_langs.is_none());
 }

@@ -9,6 +9,7 @@ use super::mirror::Mirrors;
 use crate::failure::{Failure, Kind};
 use crate::host::{Cmd, fs, tool};
 use crate::packages::deb::paragraphs;
+use crate::packages::model::{LocalPackage, Supply};
 use crate::pipeline::Digest;
 
 /// A repository definition: one deb822 `*.sources` file.
@@ -24,13 +25,13 @@ pub struct Repository {
     pub definition: String,
     /// The suites it names.
     pub suites: Vec<String>,
-    /// Whether it gives only what `repo-packages` names.
-    pub restricted: bool,
+    /// What it may give.
+    pub supply: Supply,
 }
 
 impl Repository {
     /// Reads a definition.
-    pub fn new(id: &str, path: &Path, definition: String, restricted: bool) -> Result<Self> {
+    pub fn new(id: &str, path: &Path, definition: String, supply: Supply) -> Result<Self> {
         let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let uncommented: String = definition
             .lines()
@@ -54,7 +55,7 @@ impl Repository {
             );
         }
         let dir = path.parent().unwrap_or(Path::new(".")).to_owned();
-        Ok(Self { id: id.to_owned(), file, dir, definition, suites, restricted })
+        Ok(Self { id: id.to_owned(), file, dir, definition, suites, supply })
     }
 }
 
@@ -67,6 +68,7 @@ pub struct Apt {
     pub(super) arch: String,
     pub(super) repositories: Vec<Repository>,
     pub(super) repo_packages: Vec<(String, Vec<String>)>,
+    pub(super) overrides: Vec<LocalPackage>,
     mirrors: Mirrors,
 }
 
@@ -79,7 +81,7 @@ impl Apt {
         basearch: &str,
         repositories: Vec<Repository>,
         repo_packages: Vec<(String, Vec<String>)>,
-        mirrors: Mirrors,
+        (mirrors, overrides): (Mirrors, Vec<LocalPackage>),
     ) -> Result<Self> {
         let arch = debian_arch(basearch)?.to_owned();
         let mut identity = arch.clone();
@@ -90,7 +92,7 @@ impl Apt {
         let dir = state.join(Digest::of(identity).short());
         let archives = downloads.join("debs");
         fs::create_dir_all(&archives)?;
-        Ok(Self { dir, archives, log: log.to_owned(), arch, repositories, repo_packages, mirrors })
+        Ok(Self { dir, archives, log: log.to_owned(), arch, repositories, repo_packages, overrides, mirrors })
     }
 
     pub(super) fn lists(&self) -> PathBuf {
@@ -107,7 +109,7 @@ impl Apt {
         fs::write(&self.dir.join("preferences"), pins.join("\n"))?;
         for repository in &self.repositories {
             let text = self.mirrors.substitute(&repository.file, &repository.definition)?;
-            let text = absolute_keyrings(&text, &repository.dir);
+            let text = settled(&text, &repository.dir);
             fs::write(&self.dir.join("sources.list.d").join(format!("{}.sources", repository.id)), text)?;
         }
         fs::write(&self.dir.join("apt.conf"), self.apt_conf())
@@ -161,7 +163,7 @@ Acquire::http::Timeout "30";
             // SOURCESENTRY is `path of the .sources file:line`.
             let source = entry.rsplit_once(':').map_or(entry, |(path, _)| path);
             let id = Path::new(source).file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            let restricted = self.repositories.iter().any(|repo| repo.id == id && repo.restricted);
+            let restricted = self.repositories.iter().any(|repo| repo.id == id && repo.supply != Supply::All);
             files.push(super::index::IndexFile { path: file.into(), repo: id, restricted });
         }
         Ok(files)
@@ -182,14 +184,23 @@ fn debian_arch(basearch: &str) -> Result<&'static str> {
     }
 }
 
-/// Makes `Signed-By: keys/x.gpg` an absolute path beside the definition.
-fn absolute_keyrings(text: &str, dir: &Path) -> String {
+/// Makes `Signed-By: keys/x.gpg` an absolute path beside the definition, and `file:` addresses `copy:`
+/// ones: apt reads an index behind `file:` in place, so that what it offers could change unasked.
+fn settled(text: &str, dir: &Path) -> String {
     let mut out = String::new();
     for line in text.lines() {
         match line.strip_prefix("Signed-By:").map(str::trim) {
             Some(path) if !path.is_empty() && !path.starts_with('/') && !path.starts_with('-') => {
                 let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
                 out.push_str(&format!("Signed-By: {}\n", dir.join(path).display()));
+            }
+            _ if line.starts_with("URIs:") => {
+                let words = line.split_whitespace().map(|word| match word.strip_prefix("file:") {
+                    Some(rest) => format!("copy:{rest}"),
+                    None => word.to_owned(),
+                });
+                out.push_str(&words.collect::<Vec<_>>().join(" "));
+                out.push('\n');
             }
             _ => {
                 out.push_str(line);
@@ -220,14 +231,15 @@ mod tests {
     #[test]
     fn a_definition_without_a_key_is_refused() {
         let text = "# comment\nTypes: deb\nURIs: x\nSuites: a b\nComponents: main\n";
-        let error = Repository::new("r", Path::new("/c/r.sources"), text.into(), false).unwrap_err();
+        let error = Repository::new("r", Path::new("/c/r.sources"), text.into(), Supply::All).unwrap_err();
         assert_eq!(error.to_string(), "/c/r.sources: the repository has no Signed-By");
         let text = format!("{text}Signed-By: k.gpg\n");
-        let repository = Repository::new("r", Path::new("/c/r.sources"), text, false).unwrap();
+        let repository = Repository::new("r", Path::new("/c/r.sources"), text, Supply::All).unwrap();
         assert_eq!(repository.suites, ["a", "b"]);
         assert!(is_host_affair("Acquire::http::Proxy \"http://p:1/\";"));
         assert!(is_host_affair("Acquire::Check-Valid-Until \"false\";"));
         assert!(!is_host_affair("APT::Get::AllowUnauthenticated \"true\";"));
-        assert!(absolute_keyrings(&repository.definition, Path::new("/c")).contains("Signed-By: /c/k.gpg"));
+        assert!(settled(&repository.definition, Path::new("/c")).contains("Signed-By: /c/k.gpg"));
+        assert_eq!(settled("URIs: file:/m http://x\n", Path::new("/c")), "URIs: copy:/m http://x\n");
     }
 }

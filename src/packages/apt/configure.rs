@@ -54,7 +54,11 @@ fn unpack(request: &InstallRequest) -> Result<Vec<Scripts>> {
             .filter(|remove| remove.package.is_match(name))
             .flat_map(|remove| &remove.patterns)
             .collect();
-        let skip = |path: &str| patterns.iter().any(|pattern| pattern.is_match(path));
+        let skip = |path: &str| {
+            patterns.iter().any(|pattern| pattern.is_match(path))
+                || (!request.documentation && is_documentation(path))
+                || request.languages.is_some_and(|languages| is_foreign(path, languages))
+        };
         let unpacked = tree
             .unpack(index, debs[index].data()?, &skip)
             .with_context(|| format!("installing package {name}"))?;
@@ -67,6 +71,25 @@ fn unpack(request: &InstallRequest) -> Result<Vec<Scripts>> {
     tree.finish()?;
     let lists = lists.into_iter().map(|list| list.into_inner().unwrap_or_default());
     control.into_iter().zip(lists).map(|(files, paths)| Scripts::new(files, paths)).collect()
+}
+
+/// Whether a file is documentation; licences are not (Debian Policy 12.5).
+fn is_documentation(path: &str) -> bool {
+    let dirs = ["/usr/share/doc/", "/usr/share/man/", "/usr/share/info/", "/usr/share/gtk-doc/"];
+    dirs.iter().any(|dir| path.starts_with(dir)) && !path.ends_with("/copyright")
+}
+
+/// Whether a file is for another language than these, by the directories of gettext and man.
+fn is_foreign(path: &str, languages: &[String]) -> bool {
+    let rest = path.strip_prefix("/usr/share/locale/").or_else(|| path.strip_prefix("/usr/share/man/"));
+    let Some((language, _)) = rest.and_then(|rest| rest.split_once('/')) else { return false };
+    let section =
+        language.strip_prefix("man").is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    let known = languages.iter().any(|wanted| {
+        wanted == language
+            || language.strip_prefix(wanted.as_str()).is_some_and(|rest| rest.starts_with(['_', '@', '.']))
+    });
+    !section && !known
 }
 
 /// The names in a package's `Replaces` field.
@@ -104,23 +127,48 @@ fn configure(request: &InstallRequest, packages: &[Scripts]) -> Result<()> {
     let makers = INITRAMFS_MAKERS.iter().filter(|path| request.tree.join(path).is_file());
     let sandbox = makers.fold(sandbox, |sandbox, path| sandbox.bind_ro(&nothing, &format!("/{path}")));
     let progress = request.report.progress("configuring packages", packages.len() as u64, Unit::Items);
+    let mut current = String::new();
     let result = sandbox
         .command("/bin/sh")
         .args(["/run/nosa/scripts/configure.sh"])
         .args(preinsts.map(Scripts::stem))
         .log(request.log)
-        .run_lines(|line| {
+        .run_steps(request.limit, |line| {
             if line.starts_with("Setting up ") {
                 progress.add(1);
             }
+            let begins = begun(line);
+            if let Some(name) = begins {
+                current = name.to_owned();
+            }
+            if let Some(left) = line.strip_prefix("nosa: left running: ") {
+                let (package, process) = left.split_once(' ').unwrap_or((left, ""));
+                request.report.warn(format!(
+                    "a script of package {package} left the process {process} running; it was ended"
+                ));
+            }
             request.report.detail(line);
+            begins.is_some()
         });
-    result.map_err(|error| script_failure(error, request.log))
+    result.map_err(|error| script_failure(error, &current, request.log))
+}
+
+/// The package whose scripts begin with this line of output.
+fn begun(line: &str) -> Option<&str> {
+    let rest = line.strip_prefix("Setting up ").or_else(|| line.strip_prefix("nosa: running preinst of "))?;
+    let name = rest.split_whitespace().next()?;
+    Some(name.split(':').next().unwrap_or(name))
 }
 
 /// Names the package whose script failed, if dpkg told.
-fn script_failure(error: anyhow::Error, log: &Path) -> anyhow::Error {
+fn script_failure(error: anyhow::Error, current: &str, log: &Path) -> anyhow::Error {
     let Some(command) = error.downcast_ref::<CommandError>() else { return error };
+    if let Some(limit) = command.overtime().filter(|_| !current.is_empty()) {
+        let cause = format!("a script of package {current} did not end within {limit}");
+        let cure =
+            format!("NOSA_SCRIPT_LIMIT=SECONDS gives more time; the whole output is in {}", log.display());
+        return Failure::new(Kind::Build, cause, cure).into();
+    }
     let named = command.tail.iter().find_map(|line| {
         line.strip_prefix("dpkg: error processing package ")
             .and_then(|rest| rest.split_whitespace().next())

@@ -5,6 +5,13 @@ set -eu
 cp -a /run/nosa/dpkg/. /var/lib/dpkg/
 finish() {
     code=$?
+    # What scripts left behind ends with the sandbox; whose it was is told.
+    for dir in /proc/[0-9]*; do
+        [ "$dir" = /proc/1 ] || [ "$dir" = "/proc/$$" ] && continue
+        read -r name 2> /dev/null < "$dir/comm" || continue
+        package=$(tr '\0' '\n' 2> /dev/null < "$dir/environ" | sed -n 's/^DPKG_MAINTSCRIPT_PACKAGE=//p')
+        echo "nosa: left running: ${package:-?} $name"
+    done
     rm -f /usr/sbin/policy-rc.d
     rm -rf /var/lib/dpkg/updates/*
     rm -f /var/lib/dpkg/lock /var/lib/dpkg/lock-frontend /var/lib/dpkg/triggers/Lock
@@ -24,10 +31,11 @@ for package in base-passwd base-files libc6:amd64 libc6:arm64 mawk; do
 done
 ldconfig
 # shellcheck disable=SC2086
-dpkg --configure --force-depends --force-unsafe-io $first
+[ -z "$first" ] || dpkg --configure --force-depends --force-unsafe-io $first
 
 for stem in "$@"; do
     name=${stem%%:*}
+    echo "nosa: running preinst of $name"
     DPKG_MAINTSCRIPT_PACKAGE=$name DPKG_MAINTSCRIPT_ARCH=$(dpkg --print-architecture) DPKG_ROOT='' \
         DPKG_ADMINDIR=/var/lib/dpkg \
         "/var/lib/dpkg/info/$stem.preinst" install || {

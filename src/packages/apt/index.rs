@@ -12,7 +12,7 @@ use crate::host::clock::Utc;
 use crate::host::fs;
 use crate::packages::backend::{Request, Snapshot};
 use crate::packages::deb::{Paragraph, paragraphs, parse_evr};
-use crate::packages::model::Package;
+use crate::packages::model::{Package, Supply};
 use crate::pipeline::Digest;
 
 /// One downloaded `Packages` file.
@@ -182,12 +182,16 @@ pub(super) fn pins(
     repositories: &[Repository],
     repo_packages: &[(String, Vec<String>)],
     request: &Request,
+    overrides: &[String],
 ) -> Vec<String> {
     let mut pins = Vec::new();
     let mut pin = |package: &str, what: &str, priority: i32| {
         pins.push(format!("Package: {package}\nPin: {what}\nPin-Priority: {priority}\n"));
     };
-    for locked in &request.locked {
+    if !overrides.is_empty() {
+        pin(&overrides.join(" "), &format!("release o={}", super::local::ORIGIN), 1003);
+    }
+    for locked in request.locked.iter().filter(|locked| !overrides.contains(&locked.name)) {
         pin(&locked.name, &format!("version {}", locked.evr), 1002);
     }
     for repository in repositories {
@@ -201,7 +205,9 @@ pub(super) fn pins(
                 if !only.is_empty() {
                     pin(&only.join(" "), &format!("release {by}={suite}"), 1001);
                 }
-                if repository.restricted {
+                if repository.supply == Supply::Named
+                    || (repository.supply == Supply::Locked && !request.locked.is_empty())
+                {
                     pin("*", &format!("release {by}={suite}"), -1);
                 }
             }
@@ -296,9 +302,9 @@ mod tests {
             dir: "/".into(),
             definition: String::new(),
             suites: vec!["forky".into()],
-            restricted: true,
+            supply: Supply::Named,
         };
-        let pins = pins(&[repository], &[("forky".into(), vec!["grub2".into()])], &Request::default());
+        let pins = pins(&[repository], &[("forky".into(), vec!["grub2".into()])], &Request::default(), &[]);
         assert_eq!(pins[0], "Package: grub2\nPin: release n=forky\nPin-Priority: 1001\n");
         assert_eq!(pins[1], "Package: *\nPin: release n=forky\nPin-Priority: -1\n");
     }

@@ -11,6 +11,7 @@ mod config;
 mod configure;
 mod failure;
 mod index;
+mod local;
 mod mirror;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,10 +23,11 @@ pub use config::{Apt, Repository};
 pub use mirror::Mirrors;
 
 use super::backend::{InstallRequest, PackageBackend, Request, Snapshot};
-use super::model::Package;
+use super::held::{check_lock, verify};
+use super::model::{LocalPackage, OVERRIDES, Package};
 use crate::failure::{Failure, Kind};
 use crate::host::{Cmd, FileLock, Tool, fs, tool};
-use crate::pipeline::{Digest, Reporter, Unit, sha256_file};
+use crate::pipeline::{Digest, Reporter, Unit};
 
 /// What the indexes of a Debian variant's suites may take, compressed and not.
 const LISTS_SPACE: u64 = 256 << 20;
@@ -40,9 +42,13 @@ impl PackageBackend for Apt {
         let repositories: Vec<_> = self
             .repositories
             .iter()
-            .map(|repository| (&repository.id, repository.restricted, &repository.definition))
+            .map(|repository| (&repository.id, repository.supply, &repository.definition))
             .collect();
         Digest::of(format!("{} {repositories:?} {:?}", self.arch, self.repo_packages))
+    }
+
+    fn overrides(&self) -> &[LocalPackage] {
+        &self.overrides
     }
 
     fn tools(&self) -> &'static [&'static Tool] {
@@ -76,7 +82,8 @@ impl PackageBackend for Apt {
     fn resolve(&self, request: &Request, report: &Reporter) -> Result<Vec<Package>> {
         let _lock = self.lock()?;
         report.detail(format!("resolving {} packages", request.packages.len()));
-        self.write_config(&index::pins(&self.repositories, &self.repo_packages, request))?;
+        let overrides = self.offer_overrides()?;
+        self.write_config(&index::pins(&self.repositories, &self.repo_packages, request, &overrides))?;
         let indexes = index::read(&self.index_files()?)?;
         indexes.check_known(request)?;
         let mut names: BTreeSet<String> = request.packages.iter().map(|wanted| wanted.name.clone()).collect();
@@ -99,11 +106,11 @@ impl PackageBackend for Apt {
 
     fn download(&self, packages: &[Package], report: &Reporter) -> Result<Vec<PathBuf>> {
         let _lock = FileLock::exclusive(&self.archives.join("nosa.lock"), "nosa fetch")?;
-        let files: Vec<PathBuf> =
-            packages.iter().map(|package| self.archives.join(file_name(package))).collect();
+        let files: Vec<PathBuf> = packages.iter().map(|package| self.place(package)).collect();
         let missing: Vec<&Package> = packages
             .iter()
             .zip(&files)
+            .filter(|(package, _)| package.repo != OVERRIDES)
             .filter(|(package, file)| std::fs::metadata(file).map_or(true, |meta| meta.len() != package.size))
             .map(|(package, _)| package)
             .collect();
@@ -159,79 +166,6 @@ fn downloaded(line: &str) -> Option<&str> {
     line.strip_prefix("Get:")?.split_whitespace().nth(4)
 }
 
-/// Compares each file's digest with the one its signed index has.
-fn verify(packages: &[Package], files: &[PathBuf], report: &Reporter) -> Result<()> {
-    use rayon::prelude::*;
-    let total = packages.iter().map(|package| package.size).sum();
-    let progress = report.progress("verifying packages", total, Unit::Bytes);
-    packages.par_iter().zip(files).try_for_each(|(package, file)| {
-        let found = sha256_file(file)?;
-        progress.add(package.size);
-        if found == package.sha256 {
-            return Ok(());
-        }
-        fs::remove_file_if_exists(file)?;
-        Err(Failure::new(
-            Kind::Repository,
-            format!(
-                "package {} {} from repository {} has SHA-256 {found}, but {} was expected",
-                package.name, package.evr, package.repo, package.sha256
-            ),
-            "the damaged file was removed: run it again; if it comes back, the mirror serves a wrong file",
-        )
-        .into())
-    })
-}
-
-/// Holds the resolved set against the lock.
-fn check_lock(request: &Request, packages: &[Package]) -> Result<()> {
-    let found: BTreeMap<&str, &Package> =
-        packages.iter().map(|package| (package.name.as_str(), package)).collect();
-    for locked in &request.locked {
-        let Some(package) = found.get(locked.name.as_str()) else { continue };
-        let evr = package.evr.to_string();
-        if evr != locked.evr {
-            return Err(Failure::new(
-                Kind::Lock,
-                format!(
-                    "{}: {} is locked at {}, but the repositories have {evr}",
-                    locked.origin, locked.name, locked.evr
-                ),
-                "run `nosa fetch --update-lockfile` to take what they have, or use a mirror that still has the locked one",
-            )
-            .into());
-        }
-        if let Some(digest) = locked.sha256.filter(|digest| *digest != package.sha256) {
-            return Err(Failure::new(
-                Kind::Lock,
-                format!(
-                    "{}: {} {evr} is locked with digest sha256:{digest}, but the repository {} has sha256:{}",
-                    locked.origin, locked.name, package.repo, package.sha256
-                ),
-                "find out who changed the lock or the package; `nosa fetch --update-lockfile` writes the lock anew",
-            )
-            .into());
-        }
-    }
-    if request.strict {
-        let locked: BTreeSet<&str> = request.locked.iter().map(|locked| locked.name.as_str()).collect();
-        let loose: Vec<&str> = packages
-            .iter()
-            .map(|package| package.name.as_str())
-            .filter(|name| !locked.contains(name))
-            .collect();
-        if !loose.is_empty() {
-            return Err(Failure::new(
-                Kind::Lock,
-                format!("--strict: not in the lockfile: {}", loose.join(", ")),
-                "run `nosa fetch --update-lockfile`, or build without --strict",
-            )
-            .into());
-        }
-    }
-    Ok(())
-}
-
 impl Apt {
     /// A call of apt-get with nosa's configuration.
     fn apt_get(&self) -> Cmd {
@@ -277,7 +211,7 @@ impl Apt {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::packages::{Evr, Locked};
+    use crate::packages::Evr;
 
     fn package(name: &str, version: &str) -> Package {
         Package {
@@ -290,29 +224,6 @@ mod tests {
             size: 1,
             sha256: Digest::of(version),
         }
-    }
-
-    fn lock(name: &str, evr: &str, digest: Option<&str>) -> Request {
-        let sha256 = digest.map(Digest::of);
-        let locked = Locked { name: name.into(), evr: evr.into(), sha256, origin: "lock.json".into() };
-        Request { locked: vec![locked], ..Request::default() }
-    }
-
-    #[test]
-    fn a_lock_is_held_to_version_and_digest() {
-        let packages = [package("jq", "2")];
-        assert!(check_lock(&lock("jq", "1:2", Some("2")), &packages).is_ok());
-        let error = check_lock(&lock("jq", "1:1", None), &packages).unwrap_err().to_string();
-        assert_eq!(error, "lock.json: jq is locked at 1:1, but the repositories have 1:2");
-        let error = check_lock(&lock("jq", "1:2", Some("3")), &packages).unwrap_err().to_string();
-        assert!(error.starts_with("lock.json: jq 1:2 is locked with digest sha256:"), "{error}");
-    }
-
-    #[test]
-    fn strict_refuses_what_is_not_locked() {
-        let request = Request { strict: true, ..lock("jq", "1:2", None) };
-        let error = check_lock(&request, &[package("jq", "2"), package("vim", "1")]).unwrap_err().to_string();
-        assert_eq!(error, "--strict: not in the lockfile: vim");
     }
 
     #[test]
