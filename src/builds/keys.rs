@@ -131,6 +131,31 @@ impl Setting {
     }
 }
 
+/// The values to set: texts, whole numbers, and booleans, which are `KEY=true`, or as coreos-assembler has them
+/// `KEY` with the value as `flag`.
+pub fn values(
+    texts: &[Setting],
+    integers: &[Setting],
+    booleans: &[String],
+    flag: Option<bool>,
+) -> Result<Vec<(KeyPath, Value)>> {
+    let mut new = Vec::new();
+    for setting in texts {
+        new.push((setting.key.clone(), Value::from(setting.value.as_str())));
+    }
+    for setting in integers {
+        new.push((setting.key.clone(), setting.integer()?));
+    }
+    for text in booleans {
+        let setting: Setting = match flag.filter(|_| !text.contains('=')) {
+            Some(flag) => format!("{text}={flag}").parse()?,
+            None => text.parse()?,
+        };
+        new.push((setting.key.clone(), setting.boolean()?));
+    }
+    Ok(new)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -21,7 +21,7 @@ mod workdir;
 
 pub use build::Build;
 pub use index::{Index, IndexEntry, Tag};
-pub use keys::{KeyPath, Setting};
+pub use keys::{KeyPath, Setting, values};
 pub use list::{Listed, join_part, read_part, read_release};
 pub use meta::{Artifact, CommitMeta, ContainerImage, GitSource, Meta, PackageRow};
 pub use prune::{Pruned, Selection};

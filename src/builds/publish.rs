@@ -124,40 +124,36 @@ impl Workdir {
     /// Puts right what an interrupted command left; to be called first by whoever holds the lock.
     pub fn recover(&self, _lock: &BuildLock) -> Result<Recovery> {
         let builds = self.builds_dir();
+        for (_, _, dir) in self.build_dirs()? {
+            self.settle_lock(&dir.join("meta.json"))?;
+        }
+        self.settle_lock(&self.index_path())?;
+        // What lies beside its place may be another writer's at this moment, but not while we have this.
+        let _record = self.record(&self.index_path())?;
         let mut recovery = Recovery::default();
-        let pruned = fs::read_optional(&builds.join(PRUNING))?.unwrap_or_default();
         let mut remove = |path: PathBuf| -> Result<()> {
             fs::remove_tree(&path)?;
             recovery.removed.push(path);
             Ok(())
         };
-        let journal = builds.join(JOURNAL);
+        let (journal, pruning) = (builds.join(JOURNAL), builds.join(PRUNING));
         let announced = fs::read_optional(&journal)?.unwrap_or_default();
         // The list may be absent only because its first build never got there.
-        let index = match json::read(&builds.join("builds.json"))? {
+        let index = match json::read(&self.index_path())? {
             None if !announced.is_empty() => Index::default(),
             _ => self.index()?,
         };
-        if let Some((id, arch)) = announced.trim().split_once(' ')
-            && check_version(id).is_ok()
-            && check_version(arch).is_ok()
-            && !index.has(id, arch)
-        {
-            let dir = builds.join(id).join(arch);
-            if dir.exists() {
-                remove(dir)?;
-            }
-            if index.get(id).is_none() {
-                // Fails where it is not empty, and then something else is in there.
-                drop(std::fs::remove_dir(builds.join(id)));
-            }
+        if let Some(id) = self.unfinished(&index, &announced, &mut remove)? {
+            // Fails where it is not empty, and then something else is in there.
+            drop(std::fs::remove_dir(builds.join(id)));
         }
+        let pruned = fs::read_optional(&pruning)?.unwrap_or_default();
         for id in pruned.lines().filter(|id| check_version(id).is_ok() && index.get(id).is_none()) {
             if builds.join(id).exists() {
                 remove(builds.join(id))?;
             }
         }
-        fs::remove_file_if_exists(&builds.join(PRUNING))?;
+        fs::remove_file_if_exists(&pruning)?;
         for path in fs::read_dir_sorted(&builds)? {
             if name_of(&path).is_some_and(|name| name.starts_with(STAGING) || is_beside(&name)) {
                 remove(path)?;
@@ -170,18 +166,32 @@ impl Workdir {
                         remove(path)?;
                     }
                 }
-                self.settle_lock(&dir.join("meta.json"))?;
-                for path in Build::new(self, &id, &arch).recover_switches()? {
-                    remove(path)?;
-                }
+                Build::new(self, &id, &arch).recover_switches()?.into_iter().try_for_each(&mut remove)?;
             } else {
                 recovery.unlisted.push(dir);
             }
         }
-        self.settle_lock(&self.index_path())?;
         recovery.relinked = self.link_latest(&index)?;
         fs::remove_file_if_exists(&journal)?;
         Ok(recovery)
+    }
+
+    /// Removes the build that was announced and never listed; returns its id if that no longer exists at all.
+    fn unfinished<'a>(
+        &self,
+        index: &Index,
+        announced: &'a str,
+        remove: &mut dyn FnMut(PathBuf) -> Result<()>,
+    ) -> Result<Option<&'a str>> {
+        let Some((id, arch)) = announced.trim().split_once(' ') else { return Ok(None) };
+        if check_version(id).is_err() || check_version(arch).is_err() || index.has(id, arch) {
+            return Ok(None);
+        }
+        let dir = self.builds_dir().join(id).join(arch);
+        if dir.exists() {
+            remove(dir)?;
+        }
+        Ok(index.get(id).is_none().then_some(id))
     }
 
     /// Makes `latest` point to the newest build that is here; tells whether it did not.

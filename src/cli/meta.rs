@@ -75,7 +75,8 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<()> {
     } else if args.dump {
         render::print_json(&build.meta_json()?);
     } else if args.get.is_empty() && args.get_value.is_empty() {
-        let new = args.settings()?;
+        let flag = (args.yes || args.no).then_some(args.yes);
+        let new = builds::values(&args.set, &args.set_int, &args.set_bool, flag)?;
         let set = |meta: &mut Value| new.iter().try_for_each(|(key, value)| key.set(meta, value.clone()));
         build.update_json(part, now, validated, set)?;
     } else {
@@ -87,25 +88,4 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<()> {
         }
     }
     Ok(())
-}
-
-impl Args {
-    /// The values to set.
-    fn settings(&self) -> Result<Vec<(KeyPath, Value)>> {
-        let mut new = Vec::new();
-        for setting in &self.set {
-            new.push((setting.key.clone(), Value::from(setting.value.as_str())));
-        }
-        for setting in &self.set_int {
-            new.push((setting.key.clone(), setting.integer()?));
-        }
-        for text in &self.set_bool {
-            // As coreos-assembler: the value is an option of its own.
-            let short = (self.yes || self.no) && !text.contains('=');
-            let setting: Setting =
-                if short { format!("{text}={}", self.yes).parse()? } else { text.parse()? };
-            new.push((setting.key.clone(), setting.boolean()?));
-        }
-        Ok(new)
-    }
 }

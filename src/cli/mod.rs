@@ -4,6 +4,8 @@ mod basearch;
 mod build;
 mod build_validate;
 mod buildextend;
+mod buildfetch;
+mod buildupload;
 mod clean;
 mod compress;
 mod context;
@@ -17,13 +19,13 @@ mod list;
 mod manifest;
 mod meta;
 mod prune;
+mod reach;
 mod release_meta;
 pub mod render;
 mod run;
 mod sign;
 mod tag;
 mod told;
-mod transfer;
 mod validate;
 mod which;
 mod why;
@@ -79,8 +81,8 @@ enum Command {
     BuildValidate(build_validate::Args),
     Sign(sign::Args),
     GenerateReleaseMeta(release_meta::Args),
-    Buildfetch(transfer::FetchArgs),
-    Buildupload(transfer::UploadArgs),
+    Buildfetch(buildfetch::Args),
+    Buildupload(buildupload::Args),
     Prune(prune::Args),
     Clean(clean::Args),
     Basearch(basearch::Args),
@@ -157,8 +159,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::BuildValidate(args) => build_validate::run(&args, &context)?,
         Command::Sign(args) => sign::run(&args, &context)?,
         Command::GenerateReleaseMeta(args) => release_meta::run(&args, &context)?,
-        Command::Buildfetch(args) => transfer::fetch(&args, &context)?,
-        Command::Buildupload(args) => transfer::upload(&args, &context)?,
+        Command::Buildfetch(args) => buildfetch::run(&args, &context)?,
+        Command::Buildupload(args) => buildupload::run(&args, &context)?,
         Command::Prune(args) => prune::run(&args, &context)?,
         Command::Clean(args) => clean::run(&args, &context)?,
         Command::Basearch(args) => basearch::run(&args, &context)?,

@@ -164,6 +164,8 @@ fn two_writers_at_once_lose_no_key_and_no_tag() {
                 }
             });
         }
+        // One that puts right what others left, and must not take their work for leftovers.
+        scope.spawn(|| (0..EACH).for_each(|_| drop(small.ok(&["prune", "-q", "--keep-last-n", "0"]))));
     });
     assert_eq!(small.meta("1.0")["s3"].as_object().unwrap().len(), 3 * EACH);
     assert_eq!(small.workdir.index().unwrap().tags().len(), 3 * EACH / 4);
