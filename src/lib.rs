@@ -23,4 +23,5 @@ pub mod recipe;
 pub mod release;
 pub mod rootfs;
 pub mod sandbox;
+pub mod transfer;
 pub mod vm;

@@ -1,7 +1,5 @@
-//! One build on disk: reading it, and adding artifacts to it.
+//! One build on disk: reading it, and changing its meta.json.
 
-use std::fs::{File, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -10,27 +8,25 @@ use serde_json::Value;
 use super::json;
 use super::merge::{STAMP, apply_changes, fold, merge_meta};
 use super::meta::{Artifact, CommitMeta, Meta, check};
-use super::workdir::{BuildLock, Workdir};
+use super::workdir::Workdir;
 use crate::failure::{Failure, Kind};
 use crate::host::fs;
 
 /// A build of one architecture that builds.json lists.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Build {
-    id: String,
+    pub(super) id: String,
     arch: String,
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
     workdir: Workdir,
 }
 
-/// Below its directory: `OLD NEW` in two lines while one file of an artifact takes the other's place.
-const SWITCH: &str = ".switch";
 /// Says that writers leave files of their own.
 const DELAYED: &str = "coreos-assembler.delayed-meta-merge";
 
 /// Where a change of meta.json goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Target<'a> {
+pub(super) enum Target<'a> {
     /// Into meta.json, whatever it says of delays.
     Final,
     /// Into `meta.NAME.json`, if meta.json asks for that.
@@ -42,8 +38,13 @@ impl Workdir {
     pub fn build(&self, id: &str, arch: &str) -> Result<Build> {
         let index = self.index()?;
         if id == "latest" {
-            return match index.latest_for(arch) {
-                Some(entry) => Ok(Build::new(self, &entry.id, arch)),
+            // The newest that is here; builds.json may list others that were never fetched.
+            let of_arch =
+                index.builds().iter().filter(|entry| entry.arches.iter().any(|known| known == arch));
+            let mut builds = of_arch.map(|entry| Build::new(self, &entry.id, arch));
+            let newest = builds.clone().next();
+            return match builds.find(Build::is_here).or(newest) {
+                Some(build) => Ok(build),
                 None => Err(Failure::new(
                     Kind::Artifact,
                     format!("there is no build for {arch} in {}", self.builds_dir().display()),
@@ -108,6 +109,11 @@ impl Build {
 
     fn required(&self, name: &str) -> Result<Value> {
         json::read(&self.dir.join(name))?.ok_or_else(|| {
+            if !self.dir.exists() {
+                let cause = format!("build {} is listed in builds.json, but its files are not here", self.id);
+                let cure = format!("fetch it: `nosa buildfetch --build {}`", self.id);
+                return Failure::new(Kind::Artifact, cause, cure).into();
+            }
             Failure::new(Kind::Artifact, format!("build {} has no {name}", self.id), "restore it from a copy")
                 .into()
         })
@@ -148,7 +154,7 @@ impl Build {
         self.update_at(Target::Delayable(None), now_nanos, change)
     }
 
-    fn update_at(
+    pub(super) fn update_at(
         &self,
         target: Target<'_>,
         now_nanos: u64,
@@ -253,135 +259,4 @@ impl Build {
         parts.iter().try_for_each(|part| fs::remove_file_if_exists(part))?;
         Ok(parts)
     }
-
-    /// Adds the file `source` as artifact `name`, under the file name in `artifact`; it is linked where
-    /// possible, so `source` must not be changed afterwards. One that is there already is replaced: an
-    /// interruption leaves the old one, the new one, or none, never a mixture.
-    pub fn add_artifact(
-        &self,
-        lock: &BuildLock,
-        name: &str,
-        source: &Path,
-        artifact: &Artifact,
-        now_nanos: u64,
-    ) -> Result<()> {
-        self.add_artifact_stepwise(lock, name, source, artifact, now_nanos, &mut |_| Ok(()))
-    }
-
-    pub(super) fn add_artifact_stepwise(
-        &self,
-        _lock: &BuildLock,
-        name: &str,
-        source: &Path,
-        artifact: &Artifact,
-        now_nanos: u64,
-        after: &mut dyn FnMut(&'static str) -> Result<()>,
-    ) -> Result<()> {
-        let target = self.dir.join(&artifact.path);
-        let beside = self.beside(&artifact.path)?;
-        fs::remove_file_if_exists(&beside)?;
-        fs::link_or_copy(source, &beside)?;
-        finish(&beside)?;
-        after("written")?;
-
-        let before = self.meta()?;
-        let old = before.images.get(name).cloned();
-        // Where the merge is delayed, nothing can be taken out of the list: parts only add to it.
-        if old.is_some() && before.delayed_meta_merge != Some(true) {
-            self.update(now_nanos, |meta| {
-                meta.images.remove(name);
-                Ok(())
-            })?;
-            after("unlisted")?;
-        }
-        fs::rename(&beside, &target)?;
-        fs::sync_dir(&self.dir)?;
-        after("moved")?;
-
-        self.update_at(Target::Delayable(Some(name)), now_nanos, |meta| {
-            meta.images.insert(name.to_owned(), artifact.clone());
-            Ok(())
-        })?;
-        after("listed")?;
-        match old {
-            Some(old) if old.path != artifact.path => fs::remove_file_if_exists(&self.dir.join(old.path)),
-            _ => Ok(()),
-        }
-    }
-
-    /// Where a file that will be called `path` is written first; what an interruption leaves there goes.
-    pub fn beside(&self, path: &str) -> Result<PathBuf> {
-        if path.is_empty() || path.contains('/') || path.starts_with('.') {
-            let cause = format!("`{path}` cannot name an artifact's file");
-            return Err(Failure::new(Kind::Artifact, cause, "correct it in meta.json").into());
-        }
-        Ok(self.dir.join(format!(".{path}.new")))
-    }
-
-    /// Has the file at [`Self::beside`] of `artifact.path` take the place of artifact `name`'s file. An
-    /// interruption leaves the old one whole and listed, or the new one; [`Workdir::recover`] removes the
-    /// other.
-    pub fn switch_artifact(
-        &self,
-        _lock: &BuildLock,
-        name: &str,
-        artifact: &Artifact,
-        now_nanos: u64,
-        after: &mut dyn FnMut(&'static str) -> Result<()>,
-    ) -> Result<()> {
-        let beside = self.beside(&artifact.path)?;
-        let (_, old) = self.artifact(name)?;
-        finish(&beside)?;
-        let journal = self.dir.join(format!(".{name}{SWITCH}"));
-        fs::write_atomic(&journal, format!("{}\n{}\n", old.path, artifact.path), 0o644)?;
-        after("announced")?;
-        fs::rename(&beside, &self.dir.join(&artifact.path))?;
-        fs::sync_dir(&self.dir)?;
-        after("moved")?;
-        self.update_at(Target::Final, now_nanos, |meta| {
-            meta.images.insert(name.to_owned(), artifact.clone());
-            Ok(())
-        })?;
-        after("listed")?;
-        self.settle_switch(&journal)?;
-        after("finished")
-    }
-
-    /// Removes which of a switch's two files meta.json does not list, then its journal.
-    fn settle_switch(&self, journal: &Path) -> Result<Vec<PathBuf>> {
-        let listed = self.meta()?.images;
-        let mut removed = Vec::new();
-        for path in fs::read_optional(journal)?.unwrap_or_default().lines() {
-            let file = self.dir.join(path);
-            if self.beside(path).is_ok() && file.exists() && listed.values().all(|image| image.path != path) {
-                fs::remove_file_if_exists(&file)?;
-                removed.push(file);
-            }
-        }
-        fs::remove_file_if_exists(journal)?;
-        Ok(removed)
-    }
-
-    /// Ends switches that were interrupted; returns the files that are gone now.
-    pub(super) fn recover_switches(&self) -> Result<Vec<PathBuf>> {
-        let mut removed = Vec::new();
-        for path in fs::read_dir_sorted(&self.dir)? {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if name.starts_with('.') && name.ends_with(SWITCH) {
-                removed.extend(self.settle_switch(&path)?);
-            }
-        }
-        Ok(removed)
-    }
-}
-
-/// Flushes a file and takes away the right to write it, as coreos-assembler does.
-fn finish(path: &Path) -> Result<()> {
-    let seal = || {
-        let file = File::open(path)?;
-        let mode = file.metadata()?.permissions().mode();
-        file.set_permissions(Permissions::from_mode(mode & 0o555))?;
-        file.sync_all()
-    };
-    seal().with_context(|| format!("finishing {}", path.display()))
 }

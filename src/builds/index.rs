@@ -199,6 +199,27 @@ impl Index {
         }
     }
 
+    /// Adds one build of `own`, at the place that it has there, with its tags; where the order is open, it goes
+    /// before what is here.
+    pub fn adopt(&mut self, own: &Self, id: &str, arch: &str) {
+        let mut merged = own.clone();
+        merged.builds.retain(|entry| entry.id == id || self.get(&entry.id).is_some());
+        for entry in &mut merged.builds {
+            let known = self.get(&entry.id).map(|known| known.arches.clone()).unwrap_or_default();
+            entry.arches = known;
+            if entry.id == id && !entry.arches.iter().any(|known| known == arch) {
+                entry.arches.push(arch.to_owned());
+            }
+        }
+        merged.merge(self);
+        self.builds = merged.builds;
+        for tag in own.tags.iter().filter(|tag| tag.target == id) {
+            if self.tags.iter().all(|known| known.name != tag.name) {
+                self.tags.push(tag.clone());
+            }
+        }
+    }
+
     /// Notes the time of a change, seconds since 1970.
     pub fn touch(&mut self, now: u64) {
         self.document.insert("timestamp".to_owned(), Utc::from_epoch(now).rfc3339().into());
@@ -289,6 +310,15 @@ mod tests {
         assert_eq!(merged("A B", "A B"), "A B");
         assert_eq!(merged("A B", "B A"), "A B");
         assert_eq!(merged("B", "A B C"), "A B C");
+        let adopted = |there: &str, own: &str, id: &str| {
+            let mut index = list(there);
+            index.adopt(&list(own), id, "new");
+            index.builds().iter().map(|build| build.id.as_str()).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(adopted("A", "C B A", "C"), "C A");
+        assert_eq!(adopted("A", "C", "C"), "C A");
+        assert_eq!(adopted("C A", "C B A", "B"), "C B A");
+        assert_eq!(adopted("A", "A", "A"), "A");
         let mut index = list("C");
         let mut other = list("C");
         other.builds[0].arches = vec!["x".to_owned(), "a".to_owned()];

@@ -64,7 +64,7 @@ impl Workdir {
         let dir = self.builds_dir();
         let (cause, cure) = match entry {
             Some(entry) => (
-                format!("build {} is listed in {}, but not here", entry.id, dir.display()),
+                format!("build {} is listed in builds.json, but its files are not here", entry.id),
                 format!("fetch it: `nosa buildfetch --build {}`", entry.id),
             ),
             None if id == "latest" => {

@@ -12,6 +12,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use serde_json::Value;
 
 use super::build::Build;
 use super::index::Index;
@@ -34,6 +35,7 @@ pub struct Staging<'w> {
     id: String,
     arch: String,
     dir: PathBuf,
+    listed: bool,
     abandoned: bool,
 }
 
@@ -65,6 +67,17 @@ impl Workdir {
         check_version(id)?;
         let mut trial = self.index()?;
         trial.insert(id, arch)?;
+        self.stage_at(id, arch, false)
+    }
+
+    /// As [`Self::stage`], for a build that was fetched: builds.json may list it though it is not here.
+    pub fn stage_listed<'w>(&'w self, _lock: &BuildLock, id: &str, arch: &str) -> Result<Staging<'w>> {
+        check_version(id)?;
+        check_version(arch)?;
+        self.stage_at(id, arch, true)
+    }
+
+    fn stage_at<'w>(&'w self, id: &str, arch: &str, listed: bool) -> Result<Staging<'w>> {
         let target = self.builds_dir().join(id).join(arch);
         if target.exists() {
             return Err(Failure::new(
@@ -77,7 +90,7 @@ impl Workdir {
         let dir = self.builds_dir().join(format!("{STAGING}{id}-{arch}"));
         fs::remove_tree(&dir)?;
         fs::create_dir_all(&dir)?;
-        Ok(Staging { workdir: self, id: id.to_owned(), arch: arch.to_owned(), dir, abandoned: true })
+        Ok(Staging { workdir: self, id: id.to_owned(), arch: arch.to_owned(), dir, listed, abandoned: true })
     }
 
     /// builds.json; a new working directory has an empty one.
@@ -200,18 +213,22 @@ impl Staging<'_> {
 
     /// Writes meta.json and makes the build appear; `now` is in seconds since 1970.
     pub fn publish(self, meta: &Meta, now: u64) -> Result<Build> {
+        self.publish_stepwise(&meta.to_json()?, now, &mut |_| Ok(()))
+    }
+
+    /// As [`Self::publish`], with a meta.json as it stands.
+    pub fn publish_json(self, meta: &Value, now: u64) -> Result<Build> {
         self.publish_stepwise(meta, now, &mut |_| Ok(()))
     }
 
     fn publish_stepwise(
         mut self,
-        meta: &Meta,
+        meta: &Value,
         now: u64,
         after: &mut dyn FnMut(Step) -> Result<()>,
     ) -> Result<Build> {
-        let value = meta.to_json()?;
-        check("meta.json", &value, None)?;
-        json::write(&self.dir.join("meta.json"), &value)?;
+        check("meta.json", meta, None)?;
+        json::write(&self.dir.join("meta.json"), meta)?;
         // Each file by itself: flushing the whole disk would wait for the cache's gigabytes as well.
         fs::sync_files(&self.dir)?;
         // From here on an interruption is for `recover` to put right.
@@ -222,7 +239,9 @@ impl Staging<'_> {
         let path = self.workdir.index_path();
         let _record = self.workdir.record(&path)?;
         let mut index = self.workdir.index()?;
-        index.insert(&self.id, &self.arch)?;
+        if !self.listed || !index.has(&self.id, &self.arch) {
+            index.insert(&self.id, &self.arch)?;
+        }
         index.touch(now);
         let journal = builds.join(JOURNAL);
         fs::write_atomic(&journal, format!("{} {}\n", self.id, self.arch), 0o644)?;

@@ -23,6 +23,7 @@ mod run;
 mod sign;
 mod tag;
 mod told;
+mod transfer;
 mod validate;
 mod which;
 mod why;
@@ -78,6 +79,8 @@ enum Command {
     BuildValidate(build_validate::Args),
     Sign(sign::Args),
     GenerateReleaseMeta(release_meta::Args),
+    Buildfetch(transfer::FetchArgs),
+    Buildupload(transfer::UploadArgs),
     Prune(prune::Args),
     Clean(clean::Args),
     Basearch(basearch::Args),
@@ -154,6 +157,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::BuildValidate(args) => build_validate::run(&args, &context)?,
         Command::Sign(args) => sign::run(&args, &context)?,
         Command::GenerateReleaseMeta(args) => release_meta::run(&args, &context)?,
+        Command::Buildfetch(args) => transfer::fetch(&args, &context)?,
+        Command::Buildupload(args) => transfer::upload(&args, &context)?,
         Command::Prune(args) => prune::run(&args, &context)?,
         Command::Clean(args) => clean::run(&args, &context)?,
         Command::Basearch(args) => basearch::run(&args, &context)?,

@@ -123,8 +123,13 @@ impl<'a> Publisher<'a> {
 
     fn latest(&self) -> Result<Option<(Build, Meta)>> {
         let index = self.workdir.index()?;
-        let Some(entry) = index.latest_for(self.arch) else { return Ok(None) };
-        let build = self.workdir.build(&entry.id, self.arch)?;
+        if index.latest_for(self.arch).is_none() {
+            return Ok(None);
+        }
+        let build = self.workdir.build("latest", self.arch)?;
+        if !build.is_here() {
+            return Ok(None);
+        }
         let meta = build.meta()?;
         Ok(Some((build, meta)))
     }

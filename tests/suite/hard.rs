@@ -123,14 +123,6 @@ fn an_image_size_that_is_too_small_for_the_tree() {
 }
 
 #[test]
-fn overrides_that_would_be_ignored() {
-    let Some(work) = work() else { return };
-    fs::create_dir_all(work.dir.join("overrides/deb")).unwrap();
-    fs::write(work.dir.join("overrides/deb/x.deb"), "x").unwrap();
-    work.fails(&["build"], 3, &["overrides/deb holds files", "empty it"]);
-}
-
-#[test]
 fn a_missing_tool_and_one_that_is_too_old() {
     let Some(work) = work() else { return };
     work.edit("image.yaml", |text| text.replace("size: 10", "size: 11"));

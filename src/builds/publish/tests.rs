@@ -14,7 +14,7 @@ const STEPS: &[Step] =
 /// Publishes, stopping dead after `stop`.
 fn publish_until(workdir: &Workdir, lock: &BuildLock, id: &str, stop: Step) -> Result<Build> {
     let mut hook = |step| if step == stop { anyhow::bail!("killed") } else { Ok(()) };
-    stage(workdir, lock, id).publish_stepwise(&meta(id), 0, &mut hook)
+    stage(workdir, lock, id).publish_stepwise(&meta(id).to_json()?, 0, &mut hook)
 }
 
 /// The names below `builds`, sorted.

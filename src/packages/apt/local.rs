@@ -84,8 +84,11 @@ impl Apt {
 }
 
 fn control(path: &Path) -> Result<String> {
-    let reading = || format!("reading the package {}", path.display());
-    let files = Deb::open(path).and_then(|deb| deb.control()).with_context(reading)?;
+    let files = Deb::open(path).and_then(|deb| deb.control()).map_err(|error| {
+        let cause = format!("{}: cannot be read as a package: {}", path.display(), error.root_cause());
+        Failure::new(Kind::Config, cause, "put a whole *.deb file there, or remove it")
+    })?;
     let control = files.into_iter().find(|(name, _)| name == "control").map(|(_, bytes)| bytes);
-    String::from_utf8(control.unwrap_or_default()).with_context(reading)
+    String::from_utf8(control.unwrap_or_default())
+        .with_context(|| format!("reading the control file of {}", path.display()))
 }

@@ -109,7 +109,12 @@ def restrict(base, chosen, request):
 def hold(base, request):
     """Locked names resolve to what is locked; strict hides all others; local files beat both."""
     sack = base.sack
-    local = base.add_remote_rpms(request["local"], strict=True) if request["local"] else []
+    local = []
+    for path in request["local"]:
+        try:
+            local += base.add_remote_rpms([path], strict=True)
+        except (dnf.exceptions.Error, OSError) as error:
+            raise Refused("local", path=path, text=str(error).strip())
     names = {package.name for package in local}
     for name in names:
         mine = sack.query().filterm(name=name)

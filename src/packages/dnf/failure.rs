@@ -17,6 +17,10 @@ pub(super) fn of_repository(refusal: Refusal, repositories: &[YumRepository]) ->
         None => format!("repository `{repo}`"),
     };
     let text = one_line(refusal.text("text"));
+    if refusal.kind == "local" {
+        let cause = format!("{}: cannot be read as a package: {text}", refusal.text("path"));
+        return Failure::new(Kind::Config, cause, "put a whole *.rpm file there, or remove it").into();
+    }
     let (cause, cure) = match refusal.kind.as_str() {
         "repository" => (
             format!("{place} cannot be read: {text}"),
@@ -92,7 +96,7 @@ fn unknown(refusal: &Refusal, request: &Request) -> Failure {
 fn conflict(text: &str, request: &Request) -> Failure {
     let mentioned = |name: &str| {
         text.split(|c: char| !(c.is_ascii_alphanumeric() || "+-._".contains(c)))
-            .any(|word| word == name || word.strip_prefix(name).is_some_and(|rest| starts_a_version(rest)))
+            .any(|word| word == name || word.strip_prefix(name).is_some_and(starts_a_version))
     };
     let origins: Vec<String> = request
         .packages

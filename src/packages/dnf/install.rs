@@ -149,7 +149,7 @@ impl Story {
         let Some(debug) = line.strip_prefix("D: ") else {
             let failed = line.contains("scriptlet failed") || line.contains("does not exist - using root");
             if failed {
-                self.complaints.extend(self.said.drain(..));
+                self.complaints.append(&mut self.said);
                 self.complaints.push(line.to_owned());
             } else if self.running {
                 self.said.push(line.to_owned());

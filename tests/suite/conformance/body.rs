@@ -124,6 +124,23 @@ fn overrides_beat_the_lock<F: Format>() {
     assert_eq!(app.repo, "overrides");
     let files = backend.download(&packages, &bench.report()).unwrap();
     assert!(files.iter().any(|file| file.to_str().unwrap().contains("/overrides/app")), "{files:?}");
+    let junk = bench.repo().join("../overrides").join(format!("junk.{}", F::ENDING));
+    std::fs::write(&junk, "junk").unwrap();
+    let error = F::backend(
+        &bench.repo().join("../state"),
+        &bench.repo(),
+        vec![nosa::packages::LocalPackage {
+            path: junk,
+            sha256: nosa::pipeline::Digest::of("junk"),
+            size: 4,
+        }],
+    )
+    .resolve(&request, &bench.report())
+    .unwrap_err();
+    assert!(
+        error.to_string().contains(&format!("junk.{}: cannot be read as a package", F::ENDING)),
+        "{error}"
+    );
     // Without them the lock counts again.
     let packages = bench.backend().resolve(&request, &bench.report()).unwrap();
     assert_eq!(listed(&packages), ["app 1.0-1", "liba 1.0-1"]);

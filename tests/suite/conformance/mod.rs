@@ -2,8 +2,8 @@
 //! resolved, locked, downloaded, unpacked and configured, and the trees are compared with what was asked.
 
 mod body;
-mod deb;
-mod package;
+pub(crate) mod deb;
+pub(crate) mod package;
 mod rpm;
 mod scripts;
 

@@ -1,0 +1,337 @@
+//! Builds fetched from and uploaded to a directory, a web server and S3, by the real program.
+
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use nosa::host::{Child, Cmd, environment};
+use nosa::pipeline::Digest;
+use serde_json::json;
+
+use crate::fixture::{said, skip};
+use crate::server::serve;
+use crate::small::{Small, bytes, names};
+
+const RAW: &str = "metal.x86_64.raw";
+
+/// A working directory with builds 1.0 and 1.1, the latter compressed, tagged and with a name that needs care
+/// in addresses.
+fn source() -> Small {
+    let small = Small::new();
+    small.publish("1.0", &[("metal", RAW, b"first")]);
+    small.publish(
+        "1.1+x~1",
+        &[("metal", RAW, &bytes(3, 2_500_000)), ("metal4k", "metal4k.x86_64.raw", b"4k")],
+    );
+    small.ok(&["compress", "-q", "--artifact", "metal", "--compressor", "gzip"]);
+    small.ok(&["tag", "-q", "update", "--tag", "stable", "--build", "1.0"]);
+    small
+}
+
+/// Fetches from `url` into a fresh workdir and compares.
+fn fetch_and_compare(source: &Small, url: &str, more: &[&str]) -> Small {
+    let target = Small::new();
+    let call = |args: &[&str]| {
+        let mut all = vec!["buildfetch", "-q", "--url", url];
+        all.extend_from_slice(args);
+        all.extend_from_slice(more);
+        target.ok(&all)
+    };
+    call(&[]);
+    let records = ["commitmeta.json", "meta.json", "ostree-commit-object"];
+    assert_eq!(target.files("1.1+x~1"), records, "no artifact unless asked for");
+    assert_eq!(target.meta("1.1+x~1"), source.meta("1.1+x~1"));
+    assert_eq!(fs::read_link(target.dir.join("builds/latest")).unwrap().to_str(), Some("1.1+x~1"));
+    let list = target.ok(&["list"]);
+    assert!(list.contains("1.0 x86_64  [stable]  not here: `nosa buildfetch --build 1.0`"), "{list}");
+    call(&["--artifact", "metal"]);
+    assert_eq!(target.files("1.1+x~1").len(), 4);
+    call(&["--artifact", "all", "--arch", "all"]);
+    call(&["--build", "1.0", "--artifact", "all"]);
+    target.assert_whole();
+    assert_eq!(target.workdir.index().unwrap().builds(), source.workdir.index().unwrap().builds());
+    target
+}
+
+#[test]
+fn a_directory_takes_and_gives_builds() {
+    let source = source();
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path().to_str().unwrap();
+    let missing = format!("{dir}/missing");
+    source.fails(
+        &["buildupload", &missing],
+        2,
+        &format!("there is no directory {missing}"),
+        "create it, or correct the path",
+    );
+    source.ok(&["buildupload", "-q", "--dry-run", dir]);
+    assert_eq!(names(place.path()), [""; 0]);
+    source.ok(&["buildupload", "-q", "--build", "1.0", dir]);
+    source.ok(&["buildupload", "-q", dir]);
+    let again = source.json(&["buildupload", "-q", dir]);
+    let row = |path: &str| again.as_array().unwrap().iter().find(|row| row["path"] == path).unwrap().clone();
+    assert_eq!(row("1.1+x~1/x86_64/os-1.1+x~1-metal4k.x86_64.raw")["kept"], true);
+    assert_eq!(again.as_array().unwrap().last().unwrap()["path"], "builds.json");
+    assert_eq!(names(place.path()), ["1.0", "1.1+x~1", "builds.json"]);
+    let target = fetch_and_compare(&source, dir, &[]);
+
+    // A build made here stays the newest; what was there stays in order.
+    target.publish("2.0", &[]);
+    target.ok(&["buildupload", "-q", dir]);
+    let list: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(place.path().join("builds.json")).unwrap()).unwrap();
+    let ids: Vec<&str> =
+        list["builds"].as_array().unwrap().iter().map(|build| build["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["2.0", "1.1+x~1", "1.0"]);
+    assert_eq!(list["tags"][0]["name"], "stable");
+    source.publish("1.2", &[]);
+    source.ok(&["buildfetch", "-q", "--url", dir]);
+    let index = source.workdir.index().unwrap();
+    let ids: Vec<&str> = index.builds().iter().map(|build| build.id.as_str()).collect();
+    assert_eq!(ids, ["1.2", "2.0", "1.1+x~1", "1.0"]);
+    source.ok(&["buildfetch", "-q"]);
+}
+
+#[test]
+fn uploads_at_the_same_time_are_all_listed() {
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path().to_str().unwrap();
+    let workdirs: Vec<Small> = (0..4).map(|_| Small::new()).collect();
+    for (writer, small) in workdirs.iter().enumerate() {
+        (0..5).for_each(|number| drop(small.publish(&format!("{writer}.{number}"), &[])));
+    }
+    std::thread::scope(|scope| {
+        for (writer, small) in workdirs.iter().enumerate() {
+            scope.spawn(move || {
+                for number in 0..5 {
+                    small.ok(&["buildupload", "-q", "--build", &format!("{writer}.{number}"), dir]);
+                }
+            });
+        }
+    });
+    let target = Small::new();
+    target.ok(&["buildfetch", "-q", "--url", dir]);
+    assert_eq!(target.workdir.index().unwrap().builds().len(), 20);
+}
+
+#[test]
+fn a_web_server_gives_builds_and_a_broken_download_goes_on() {
+    let source = source();
+    let place = tempfile::tempdir().unwrap();
+    let server = serve(place.path().to_owned());
+    source.ok(&["buildupload", "-q", "--build", "1.0", &server.url]);
+    source.ok(&["buildupload", "-q", &server.url]);
+    fetch_and_compare(&source, &server.url, &[]);
+    assert_eq!(server.resumed.load(Ordering::Relaxed), 0);
+
+    server.breaks.store(true, Ordering::Relaxed);
+    let target = Small::new();
+    let call = ["buildfetch", "--url", &server.url, "--artifact", "all"];
+    let size = source.meta("1.1+x~1")["images"]["metal"]["size"].as_u64().unwrap();
+    assert!(size > 1_600_000 && size < 2_400_000, "{size}: more than four parts, and no more than six");
+    // Five attempts may not do; what came stays, and the next run goes on.
+    let (code, text) = said(target.call(&call).arg("-q"));
+    if code != 0 {
+        assert!(text.contains("failed: ") && text.contains("what was fetched is kept"), "{text}");
+        assert_eq!(names(&target.dir.join("builds")), [""; 0], "nothing half-made");
+        target.ok(&call);
+    }
+    assert!(server.resumed.load(Ordering::Relaxed) >= 4);
+    target.assert_whole();
+    assert!(!target.dir.join("tmp/fetch").read_dir().unwrap().any(|_| true), "nothing stays behind");
+}
+
+#[test]
+fn what_is_not_as_it_says_is_not_taken_over() {
+    let source = source();
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path().to_str().unwrap();
+    source.ok(&["buildupload", "-q", "--build", "1.0", dir]);
+    source.ok(&["buildupload", "-q", dir]);
+    let metal = "1.1+x~1/x86_64/os-1.1+x~1-metal4k.x86_64.raw";
+    let original = fs::read(place.path().join(metal)).unwrap();
+    fs::write(place.path().join(metal), "4K").unwrap();
+    let target = Small::new();
+    let fetch = ["buildfetch", "--url", dir, "--artifact", "all"];
+    target.fails(
+        &fetch,
+        5,
+        &format!(
+            "{metal} from {dir} is not what its meta.json says: SHA-256 {}, not {}",
+            Digest::of("4K"),
+            Digest::of("4k")
+        ),
+        "nothing was taken over; ask who keeps that place, or choose another build",
+    );
+    assert_eq!(names(&target.dir.join("builds")), [""; 0]);
+    fs::write(place.path().join(metal), original).unwrap();
+
+    let edit = |path: &str, from: &str, to: &str| {
+        let path = place.path().join(path);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{text}");
+        fs::write(path, text.replace(from, to)).unwrap();
+    };
+    let meta = "1.1+x~1/x86_64/meta.json";
+    edit(meta, "os-1.1+x~1-metal4k.x86_64.raw", "../../../escape");
+    target.fails(
+        &fetch,
+        5,
+        &format!("{meta} at {dir} names a file `../../../escape`"),
+        "choose another build, or ask who keeps that place",
+    );
+    edit(meta, "../../../escape", "os-1.1+x~1-metal4k.x86_64.raw");
+    edit("builds.json", "1.1+x~1", "../x");
+    target.refused(&fetch, 3, &["`../x` cannot be a version"]);
+    edit("builds.json", "../x", "1.1+x~1");
+    target.fails(
+        &["buildfetch", "--url", dir, "--build", "9"],
+        12,
+        &format!("there is no build 9 at {dir}"),
+        "the newest there are 1.1+x~1, 1.0",
+    );
+    target.fails(
+        &["buildfetch", "--url", dir, "--arch", "s390x"],
+        12,
+        &format!("build 1.1+x~1 at {dir} exists for x86_64, not for s390x"),
+        "name another architecture",
+    );
+    target.fails(
+        &["buildfetch", "--url", dir, "--artifact", "qemu"],
+        12,
+        "build 1.1+x~1 has no artifact `qemu`; it has metal, metal4k, ostree",
+        "name one of those, or `all`",
+    );
+    target.fails(
+        &["buildfetch"],
+        2,
+        "there is no address to fetch from: nothing was fetched here before",
+        "name it: --url URL",
+    );
+    target.fails(
+        &["buildfetch", "--url", "http://example.com/x"],
+        2,
+        "http://example.com/x is plain http: on the way anybody may change what is fetched",
+        "use https, or add --insecure",
+    );
+    // Nothing listens on port 1.
+    target.refused(
+        &["buildfetch", "-q", "--url", "http://127.0.0.1:1"],
+        5,
+        &["fetching http://127.0.0.1:1/builds.json failed: ", "check the address"],
+    );
+    target.ok(&["buildfetch", "-q", "--url", dir]);
+    target.assert_listed_only();
+    target.fails(
+        &["build-validate", "--build", "1.0"],
+        12,
+        "build 1.0 is listed in builds.json, but its files are not here",
+        "fetch it: `nosa buildfetch --build 1.0`",
+    );
+    target.fails(
+        &["meta", "--dump", "--build", "1.0"],
+        12,
+        "build 1.0 is listed in builds.json, but its files are not here",
+        "fetch it: `nosa buildfetch --build 1.0`",
+    );
+
+    // Another build of the same name, and a file that is damaged before it is sent.
+    let other = Small::new();
+    other.publish_with("1.1+x~1", &[], |meta, _| meta.ostree_commit = "f".repeat(64));
+    let commit = source.meta("1.1+x~1")["ostree-commit"].as_str().unwrap().to_owned();
+    other.fails(
+        &["buildfetch", "--url", dir],
+        12,
+        &format!(
+            "build 1.1+x~1 for x86_64 here is another one: its commit is {}, there {commit}",
+            "f".repeat(64)
+        ),
+        "remove the one here: `nosa prune --build 1.1+x~1`",
+    );
+    let raw = source.dir.join("builds").join(metal);
+    fs::remove_file(&raw).unwrap();
+    fs::write(&raw, "bad").unwrap();
+    source.fails(
+        &["buildupload", dir],
+        12,
+        &format!(
+            "{} is damaged: its SHA-256 is {}, meta.json says {}",
+            raw.display(),
+            Digest::of("bad"),
+            Digest::of("4k")
+        ),
+        "nothing was uploaded; fetch or make that artifact again",
+    );
+}
+
+/// An S3 server: the one that NOSA_TEST_S3 names, or moto's if it is installed.
+struct S3 {
+    endpoint: String,
+    _server: Option<Child>,
+}
+
+fn s3() -> Option<S3> {
+    if Cmd::program("aws").arg("--version").output().is_err() {
+        skip("the AWS command line is not installed");
+        return None;
+    }
+    if let Some(endpoint) = environment::var("NOSA_TEST_S3") {
+        return Some(S3 { endpoint, _server: None });
+    }
+    if Cmd::program("python3").args(["-c", "import moto.server"]).run().is_err() {
+        skip("neither moto's S3 server is installed nor does NOSA_TEST_S3 name one");
+        return None;
+    }
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let start = "import sys; from moto.server import main; main(sys.argv[1:])";
+    let server = Cmd::program("python3").args(["-c", start, "-p", &port.to_string()]).spawn().unwrap();
+    for _ in 0..200 {
+        if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+            return Some(S3 { endpoint: format!("http://127.0.0.1:{port}"), _server: Some(server) });
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    panic!("moto's server does not start");
+}
+
+#[test]
+fn s3_takes_and_gives_builds() {
+    let Some(s3) = s3() else { return };
+    // The client wants some; a server for tests takes any.
+    let rights = |cmd: Cmd| {
+        cmd.env("AWS_ACCESS_KEY_ID", "test")
+            .env("AWS_SECRET_ACCESS_KEY", "test")
+            .env("AWS_DEFAULT_REGION", "us-east-1")
+    };
+    let config = tempfile::tempdir().unwrap();
+    let config = config.path().join("config");
+    fs::write(
+        &config,
+        "[default]\nregion = us-east-1\naws_access_key_id = test\naws_secret_access_key = test\n",
+    )
+    .unwrap();
+    let reach = ["--endpoint-url", &s3.endpoint, "--aws-config-file", config.to_str().unwrap()];
+    let bucket = format!("nosa-{}", std::process::id());
+    let address = format!("s3://{bucket}/prod/streams");
+    let source = source();
+    fn words<'a>(args: &[&'a str], reach: &[&'a str]) -> Vec<&'a str> {
+        [&["buildupload"], args, reach].concat()
+    }
+    source.fails(
+        &words(&[&address], &reach),
+        2,
+        &format!("there is no bucket `{bucket}`"),
+        "create it, or correct the address",
+    );
+    let make =
+        Cmd::program("aws").args(["--endpoint-url", &s3.endpoint, "s3", "mb"]).arg(format!("s3://{bucket}"));
+    rights(make).run().unwrap();
+    source.ok(&words(&["--build", "1.0", "--acl", "public-read", &address], &reach));
+    source.ok(&words(&["s3", &format!("{bucket}/prod/streams")], &reach));
+    let again = source.json(&words(&[&address], &reach));
+    let kept = again.as_array().unwrap().iter().filter(|row| row["kept"] == json!(true)).count();
+    assert_eq!(kept, 1, "the one that is large: {again}");
+    fetch_and_compare(&source, &address, &reach);
+}
