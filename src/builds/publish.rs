@@ -170,6 +170,7 @@ impl Workdir {
                         remove(path)?;
                     }
                 }
+                self.settle_lock(&dir.join("meta.json"))?;
                 for path in Build::new(self, &id, &arch).recover_switches()? {
                     remove(path)?;
                 }
@@ -177,6 +178,7 @@ impl Workdir {
                 recovery.unlisted.push(dir);
             }
         }
+        self.settle_lock(&self.index_path())?;
         recovery.relinked = self.link_latest(&index)?;
         fs::remove_file_if_exists(&journal)?;
         Ok(recovery)

@@ -12,7 +12,7 @@ use super::index::Index;
 use super::json;
 use super::workdir::Workdir;
 use crate::failure::{Failure, Kind};
-use crate::host::{FileLock, LinkLock};
+use crate::host::{FileLock, LinkLock, fs};
 
 /// Below `tmp/`. Never removed: who waits for it waits for this very file.
 pub(super) const LOCK: &str = "record.lock";
@@ -42,6 +42,18 @@ impl Workdir {
             )
             .into()),
         }
+    }
+
+    /// Removes what a process that died left of a file's lock.
+    pub(super) fn settle_lock(&self, file: &Path) -> Result<()> {
+        let lock = format!(".{}.lock", file.file_name().unwrap_or_default().to_string_lossy());
+        let named =
+            |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&lock));
+        if fs::read_dir_sorted(file.parent().unwrap_or(file))?.iter().any(named) {
+            // Taking it, and giving it back, is what removes that.
+            drop(self.record(file)?);
+        }
+        Ok(())
     }
 
     /// Changes builds.json; `now` is in seconds since 1970. Nothing is written when `change` fails.

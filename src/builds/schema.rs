@@ -288,6 +288,14 @@ mod tests {
     }
 
     #[test]
+    fn a_real_one_is_valid_and_keeps_every_key() {
+        let real: Value = serde_json::from_str(include_str!("fixtures/meta.json")).unwrap();
+        assert_eq!(validate(&real), []);
+        let typed = super::super::meta::Meta::from_json(&real).unwrap();
+        assert_eq!(typed.to_json().unwrap(), real);
+    }
+
+    #[test]
     fn each_problem_is_named_with_its_place() {
         assert_eq!(
             problems(|meta| {

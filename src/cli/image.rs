@@ -6,6 +6,8 @@ use anyhow::Result;
 
 use super::Context;
 use crate::builds::Workdir;
+use crate::compression::Format;
+use crate::failure::{Failure, Kind};
 use crate::host::environment;
 use crate::kola::FirmwareKind;
 
@@ -42,7 +44,13 @@ impl ImageArgs {
             return Ok((std::path::absolute(image)?, None));
         }
         let build = Workdir::open(&context.workdir)?.build(&self.build, &self.arch)?;
-        let (path, _) = build.artifact("qemu")?;
+        let (path, artifact) = build.artifact("qemu")?;
+        if Format::of_name(&artifact.path).is_some() {
+            let cure = format!("run `nosa decompress --build {} --artifact qemu`", build.id());
+            return Err(
+                Failure::new(Kind::Artifact, format!("{} is compressed", path.display()), cure).into()
+            );
+        }
         Ok((path, Some(build.id().to_owned())))
     }
 

@@ -31,7 +31,13 @@ pub(super) struct Args {
     set_int: Vec<Setting>,
     /// Set true or false.
     #[arg(long, value_name = "KEY=true|false")]
-    set_bool: Vec<Setting>,
+    set_bool: Vec<String>,
+    /// What `--set-bool KEY` sets.
+    #[arg(long = "true", requires = "set_bool")]
+    yes: bool,
+    /// What `--set-bool KEY` sets.
+    #[arg(long = "false", requires = "set_bool", conflicts_with = "yes")]
+    no: bool,
     /// Print all of it.
     #[arg(long)]
     dump: bool,
@@ -69,15 +75,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<()> {
     } else if args.dump {
         render::print_json(&build.meta_json()?);
     } else if args.get.is_empty() && args.get_value.is_empty() {
-        let mut new: Vec<(&KeyPath, Value)> = Vec::new();
-        new.extend(args.set.iter().map(|setting| (&setting.key, Value::from(setting.value.as_str()))));
-        for (settings, read) in
-            [(&args.set_int, Setting::integer as fn(&_) -> _), (&args.set_bool, Setting::boolean)]
-        {
-            for setting in settings {
-                new.push((&setting.key, read(setting)?));
-            }
-        }
+        let new = args.settings()?;
         let set = |meta: &mut Value| new.iter().try_for_each(|(key, value)| key.set(meta, value.clone()));
         build.update_json(part, now, validated, set)?;
     } else {
@@ -89,4 +87,25 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<()> {
         }
     }
     Ok(())
+}
+
+impl Args {
+    /// The values to set.
+    fn settings(&self) -> Result<Vec<(KeyPath, Value)>> {
+        let mut new = Vec::new();
+        for setting in &self.set {
+            new.push((setting.key.clone(), Value::from(setting.value.as_str())));
+        }
+        for setting in &self.set_int {
+            new.push((setting.key.clone(), setting.integer()?));
+        }
+        for text in &self.set_bool {
+            // As coreos-assembler: the value is an option of its own.
+            let short = (self.yes || self.no) && !text.contains('=');
+            let setting: Setting =
+                if short { format!("{text}={}", self.yes).parse()? } else { text.parse()? };
+            new.push((setting.key.clone(), setting.boolean()?));
+        }
+        Ok(new)
+    }
 }

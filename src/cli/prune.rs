@@ -16,7 +16,7 @@ pub(super) struct Args {
     /// Remove these builds instead.
     #[arg(long, value_name = "ID")]
     build: Vec<String>,
-    /// Also empty the workdir's cache of what neither a build that stays nor the last run needs.
+    /// Also empty the workdir's cache of what neither a build that stays nor the last run was made from.
     #[arg(long)]
     pub(super) cache: bool,
     /// Only say what would be removed.

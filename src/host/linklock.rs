@@ -31,6 +31,7 @@ pub struct LinkLock {
 impl LinkLock {
     /// Takes the lock at `lock`, waiting at most `patience` for a holder that lives.
     pub fn exclusive(lock: &Path, patience: Duration) -> Result<std::result::Result<Self, LockHeld>> {
+        remove_dead_claims(lock);
         let this = Self::claim(lock).with_context(|| format!("claiming the lock {}", lock.display()))?;
         let mut waited = Duration::ZERO;
         loop {
@@ -79,6 +80,24 @@ impl Drop for LinkLock {
     }
 }
 
+/// Removes claims whose process died before it had the lock, or just after it gave it back.
+fn remove_dead_claims(lock: &Path) {
+    let (Some(dir), Some(name)) = (lock.parent(), lock.file_name()) else { return };
+    let prefix = format!("{}|", name.to_string_lossy());
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let claim = entry.file_name().to_string_lossy().into_owned();
+        // If it cannot be removed, it is but a file too many.
+        if claim.starts_with(&prefix) && is_dead(&claim) {
+            drop(fs::remove_file(entry.path()));
+        }
+    }
+}
+
+/// Whether a claim is of this host, and of a process that no longer lives.
+fn is_dead(claim: &str) -> bool {
+    parts(claim).is_some_and(|(host, pid)| host == host_name() && !Path::new("/proc").join(pid).exists())
+}
+
 /// Whether a lock has outlived its time or its holder, as far as can be seen from here.
 fn is_over(lock: &Path, holder: &str) -> Result<bool> {
     let meta = match fs::metadata(lock) {
@@ -90,10 +109,7 @@ fn is_over(lock: &Path, holder: &str) -> Result<bool> {
     if UNIX_EPOCH + Duration::from_secs(clock::now()) > until + SLOP {
         return Ok(true);
     }
-    Ok(match parts(holder) {
-        Some((host, pid)) => host == host_name() && !Path::new("/proc").join(pid).exists(),
-        None => false,
-    })
+    Ok(is_dead(holder))
 }
 
 /// Host and process of a claim's name.
@@ -134,8 +150,9 @@ mod tests {
         let later = UNIX_EPOCH + Duration::from_secs(clock::now() + 3_600);
         File::open(&dead).unwrap().set_times(FileTimes::new().set_modified(later)).unwrap();
         fs::hard_link(&dead, &path).unwrap();
+        fs::write(format!("{}|{}|99999998|1", path.display(), host_name()), "").unwrap();
         drop(LinkLock::exclusive(&path, Duration::ZERO).unwrap().unwrap());
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "the dead claim went too");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "dead claims went too");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! bears the id of the boot it was written in until its file system has been flushed, which the next run
 //! does in the background. After a power cut, an entry of another boot that was never flushed is void.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -120,10 +120,10 @@ impl Cache {
 
     /// Removes outputs but those of the keys `keep`; returns how many, and the space that this gives back.
     pub fn retain(&self, keep: &[(String, Digest)], dry_run: bool) -> Result<(u64, u64)> {
-        let keep: Vec<PathBuf> = keep.iter().map(|(stage, key)| self.entry(stage, *key)).collect();
+        let keep: BTreeSet<PathBuf> = keep.iter().map(|(stage, key)| self.entry(stage, *key)).collect();
         let (mut count, mut bytes) = (0, 0);
         for stage in fs::read_dir_sorted(&self.dir.join("stages"))? {
-            for entry in fs::read_dir_sorted(&stage)?.iter().filter(|entry| !keep.contains(entry)) {
+            for entry in fs::read_dir_sorted(&stage)?.iter().filter(|entry| !keep.contains(*entry)) {
                 count += 1;
                 bytes += fs::space_of(entry)?;
                 if !dry_run {

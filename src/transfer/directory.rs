@@ -42,8 +42,9 @@ impl Remote for Directory {
         if !source.is_file() {
             return Ok(false);
         }
-        let _progress = report.progress(format!("copying {}", name(path)), size.unwrap_or(0), Unit::Bytes);
+        let progress = report.progress(format!("copying {}", name(path)), size.unwrap_or(0), Unit::Bytes);
         fs::copy_sparse(&source, target)?;
+        progress.add(fs::open(target)?.metadata()?.len());
         Ok(true)
     }
 
@@ -53,8 +54,9 @@ impl Remote for Directory {
         fs::create_dir_all(dir)?;
         let beside = dir.join(format!(".{}.new", name(path)));
         let size = fs::open(source)?.metadata()?.len();
-        let _progress = report.progress(format!("copying {}", name(path)), size, Unit::Bytes);
+        let progress = report.progress(format!("copying {}", name(path)), size, Unit::Bytes);
         fs::copy_sparse(source, &beside)?;
+        progress.add(size);
         fs::open(&beside)?.sync_all().with_context(|| format!("flushing {}", beside.display()))?;
         if sha256_file(&beside)?.to_string() != sha256 {
             fs::remove_file_if_exists(&beside)?;

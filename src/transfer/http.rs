@@ -14,6 +14,8 @@ use crate::pipeline::{Reporter, Unit};
 /// How often a transfer is tried, and how long is waited after the first failure; then twice as long each time.
 const ATTEMPTS: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(300);
+/// curl's exit codes for: protocol not allowed, malformed address, no place to write, certificates.
+const HOPELESS: &[i32] = &[1, 3, 23, 51, 58, 60, 77];
 /// Longer than any transfer that moves at all; curl itself gives up on one that stands still.
 const FOREVER: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -56,8 +58,7 @@ impl Web {
         loop {
             attempt += 1;
             let answer = request()?;
-            let refused = (400..500).contains(&answer.code) && ![408, 429].contains(&answer.code);
-            if answer.finished.success() || refused || attempt == ATTEMPTS {
+            if answer.is_final() || attempt == ATTEMPTS {
                 return Ok(answer);
             }
             std::thread::sleep(pause);
@@ -88,9 +89,17 @@ fn ask(cmd: &Cmd, tick: &mut dyn FnMut()) -> Result<Answer> {
 }
 
 impl Answer {
-    /// What curl said, without the code.
+    /// What curl said in one line, without the code and its advice.
     fn said(&self) -> &str {
-        self.finished.stderr.trim_end().rsplit_once('\n').map_or("", |(said, _)| said)
+        let said = self.finished.stderr.lines().rev().find(|line| line.starts_with("curl: ("));
+        said.unwrap_or("curl gave no reason")
+    }
+
+    /// Whether trying again may help: not after a refusal by the server, nor by curl itself.
+    fn is_final(&self) -> bool {
+        let refused = (400..500).contains(&self.code) && ![408, 429].contains(&self.code);
+        let hopeless = HOPELESS.iter().any(|code| self.finished.ending == host::Ending::Exit(*code));
+        self.finished.success() || refused || hopeless
     }
 }
 
@@ -139,12 +148,13 @@ impl Remote for Web {
 
     fn put(&self, source: &Path, path: &str, _sha256: &str, report: &Reporter) -> Result<()> {
         let url = self.address_of(path);
-        let _progress = report.progress(format!("uploading {path}"), 0, Unit::Bytes);
+        let progress = report.progress(format!("uploading {path}"), 0, Unit::Bytes);
         let answer = self.attempt(|| {
             let curl = self.curl().args(["--output", "/dev/null", "--upload-file"]);
             ask(&curl.arg(source).arg(&url), &mut || {})
         })?;
         if answer.finished.success() {
+            progress.add(fs::open(source)?.metadata()?.len());
             return Ok(());
         }
         Err(unreachable(&format!("uploading {url}"), answer.said()))

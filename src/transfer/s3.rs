@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::remote::{Access, Remote, unreachable};
 use crate::failure::{Failure, Kind};
-use crate::host::{self, Cmd, CommandError, environment, tool};
+use crate::host::{self, Cmd, CommandError, environment, fs, tool};
 use crate::pipeline::{Reporter, Unit};
 
 /// What the AWS client may see of the environment.
@@ -113,10 +113,13 @@ impl Remote for Bucket {
 
     fn get(&self, path: &str, target: &Path, size: Option<u64>, report: &Reporter) -> Result<bool> {
         host::require(&[&tool::AWS]).map_err(Failure::from)?;
-        let _progress = report.progress(format!("fetching {path}"), size.unwrap_or(0), Unit::Bytes);
+        let progress = report.progress(format!("fetching {path}"), size.unwrap_or(0), Unit::Bytes);
         let copy = self.aws(&["s3", "cp", "--only-show-errors", &self.url(path)]).arg(target);
         match copy.output() {
-            Ok(_) => Ok(true),
+            Ok(_) => {
+                progress.add(fs::open(target)?.metadata()?.len());
+                Ok(true)
+            }
             Err(error) if said(&error).contains("(404)") && said(&error).contains("does not exist") => {
                 Ok(false)
             }
@@ -125,7 +128,7 @@ impl Remote for Bucket {
     }
 
     fn put(&self, source: &Path, path: &str, sha256: &str, report: &Reporter) -> Result<()> {
-        let _progress = report.progress(format!("uploading {path}"), 0, Unit::Bytes);
+        let progress = report.progress(format!("uploading {path}"), 0, Unit::Bytes);
         let kind = if path.ends_with(".json") { "application/json" } else { "application/octet-stream" };
         let mut copy = self
             .aws(&["s3", "cp", "--only-show-errors", "--content-type", kind])
@@ -138,6 +141,7 @@ impl Remote for Bucket {
         }
         let run = copy.arg(source).arg(self.url(path)).output();
         run.map_err(|error| unreachable(&format!("uploading {}", self.url(path)), &said(&error)))?;
+        progress.add(fs::open(source)?.metadata()?.len());
         Ok(())
     }
 

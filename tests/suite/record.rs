@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::fixture::said;
+use crate::fixture::{Work, said, shared};
 use crate::small::{Small, bytes};
 
 #[test]
@@ -42,6 +42,8 @@ fn meta_reads_sets_and_validates() {
     assert_eq!((get("build-url"), get("summary")), ("a=b\n".to_owned(), "An OS\n".to_owned()));
     assert_eq!((get("coreos-assembler.image-genver").as_str(), get("name").as_str()), ("7\n", "os\n"));
     assert_eq!(small.meta("1.0")["coreos-assembler.overrides-active"], true);
+    small.ok(&["meta", "--set-bool", "coreos-assembler.overrides-active", "--false"]);
+    assert_eq!(get("coreos-assembler.overrides-active"), "false\n");
     let path = small.dir.join("builds/1.0/x86_64/os-1.0-metal.x86_64.raw");
     assert_eq!(small.ok(&["meta", "--image-path", "metal"]), format!("{}\n", path.display()));
     let dump: serde_json::Value = serde_json::from_str(&small.ok(&["meta", "--dump"])).unwrap();
@@ -285,15 +287,7 @@ fn pruning_beside_a_build_loses_nothing() {
         let mut last = String::new();
         for number in 1..=40 {
             last = format!("2.{number}");
-            while small.workdir.lock("probe").is_err() {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            // Between probing and publishing the pruner may come first: then this build waits its turn.
-            while std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| small.publish(&last, &[])))
-                .is_err()
-            {
-                std::thread::sleep(Duration::from_millis(1));
-            }
+            small.publish(&last, &[]);
             assert!(small.workdir.index().unwrap().has(&last, "x86_64"), "{last} was lost");
         }
         assert!(pruner.join().unwrap() > 0);
@@ -303,6 +297,25 @@ fn pruning_beside_a_build_loses_nothing() {
     small.assert_whole();
     let ids: Vec<String> = small.workdir.index().unwrap().builds().iter().map(|b| b.id.clone()).collect();
     assert_eq!(ids, ["2.40", "2.39", "1.0"], "the newest two, and the tagged one");
+}
+
+#[test]
+fn pruning_beside_a_real_build_loses_nothing() {
+    let Some(shared) = shared() else { return };
+    let work = Work::new(&shared);
+    let log = work.dir.join("build.log");
+    let mut build = work.nosa(&["build", "ostree", "--version", "1.1"]).log(&log).spawn().unwrap();
+    let mut refusals = 0;
+    while build.try_wait().unwrap().is_none() {
+        let (code, text) = said(work.nosa(&["prune", "--keep-last-n", "1"]));
+        assert!(code == 0 || code == 10, "{text}");
+        refusals += usize::from(code == 10);
+    }
+    assert!(build.wait().unwrap().success(), "{}", fs::read_to_string(&log).unwrap());
+    assert!(refusals > 0, "the build was at work meanwhile");
+    work.ok(&["build-validate", "--build", "1.1"]);
+    work.ok(&["prune", "--keep-last-n", "1"]);
+    assert_eq!(work.builds(), ["1.1", "latest"]);
 }
 
 #[test]

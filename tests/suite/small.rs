@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use nosa::builds::{Artifact, Build, ConfigSource, EmbeddedFile, Meta, Workdir};
+use nosa::builds::{Artifact, Build, BuildLock, ConfigSource, EmbeddedFile, Meta, Workdir};
 use nosa::host::Cmd;
 use nosa::pipeline::Digest;
 use serde_json::{Value, json};
@@ -49,7 +49,7 @@ impl Small {
         artifacts: &[(&str, &str, &[u8])],
         change: impl FnOnce(&mut Meta, &mut Value),
     ) -> Build {
-        let lock = self.workdir.lock("test").unwrap();
+        let lock = self.lock();
         self.workdir.recover(&lock).unwrap();
         let staging = self.workdir.stage(&lock, id, "x86_64").unwrap();
         let commit = format!("the commit of {id}");
@@ -88,6 +88,19 @@ impl Small {
         change(&mut meta, &mut commit_meta);
         fs::write(staging.path().join("commitmeta.json"), commit_meta.to_string()).unwrap();
         staging.publish(&meta, 1_700_000_000).unwrap()
+    }
+
+    /// The workdir's lock. A child that another test's thread has just forked may hold it for a moment more.
+    fn lock(&self) -> BuildLock {
+        (0..500)
+            .find_map(|_| {
+                let lock = self.workdir.lock("test").ok();
+                lock.or_else(|| {
+                    std::thread::sleep(std::time::Duration::from_millis(10));
+                    None
+                })
+            })
+            .unwrap()
     }
 
     /// A call of nosa here.

@@ -174,6 +174,34 @@ fn an_added_artifact_is_old_new_or_absent_after_any_step() {
 }
 
 #[test]
+fn a_switched_artifact_is_the_old_one_or_the_new_one_after_any_step() {
+    for stop in ["announced", "moved", "listed", "finished", "never"] {
+        let dir = tempfile::tempdir().unwrap();
+        let workdir = workdir(&dir.path().join("w"));
+        let lock = workdir.lock("test").unwrap();
+        let build = stage(&workdir, &lock, "1.0").publish(&meta("1.0"), 0).unwrap();
+        let (source, old) = disk(dir.path(), "old");
+        build.add_artifact(&lock, "qemu", &source, &old, 1).unwrap();
+        let new = Artifact { path: "os.qcow2.gz".to_owned(), sha256: "f".repeat(64), ..old.clone() };
+        raw::write(build.beside(&new.path).unwrap(), "new").unwrap();
+        let mut hook = |step: &str| if step == stop { anyhow::bail!("killed") } else { Ok(()) };
+        let result = build.switch_artifact(&lock, "qemu", &new, 2, &mut hook);
+        assert_eq!(result.is_ok(), stop == "never");
+        // Even before anything is put right, what is listed is there.
+        let (path, listed) = build.artifact("qemu").unwrap();
+        let text = raw::read_to_string(path).unwrap();
+        assert_eq!(text, if listed == new { "new" } else { "old" }, "{stop}");
+        assert_eq!(listed == old, ["announced", "moved"].contains(&stop), "{stop}");
+        workdir.recover(&lock).unwrap();
+        let other = if listed == new { &old.path } else { &new.path };
+        assert!(!build.dir().join(other).exists(), "{stop}");
+        let hidden = |path: &PathBuf| name_of(path).unwrap().starts_with('.');
+        assert!(!fs::read_dir_sorted(build.dir()).unwrap().iter().any(hidden), "{stop}");
+        assert_eq!(build.artifact("qemu").unwrap().1, listed);
+    }
+}
+
+#[test]
 fn a_meta_json_that_changed_meanwhile_is_joined() {
     let dir = tempfile::tempdir().unwrap();
     let workdir = workdir(dir.path());

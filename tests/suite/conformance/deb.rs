@@ -100,7 +100,7 @@ impl Format for Debs {
         ];
         for (name, bytes) in members {
             let size = bytes.len();
-            write!(file, "{name:<16}{:<12}{:<6}{:<6}{:<8}{size:<10}`\n", 0, 0, 0, "100644").unwrap();
+            writeln!(file, "{name:<16}{:<12}{:<6}{:<6}{:<8}{size:<10}`", 0, 0, 0, "100644").unwrap();
             file.write_all(&bytes).unwrap();
             if size % 2 == 1 {
                 file.write_all(b"\n").unwrap();
