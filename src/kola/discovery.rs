@@ -86,29 +86,44 @@ impl Root {
     }
 }
 
-/// Finds every test of a root, sorted by name.
+/// Finds every test of a root, sorted by name; the first mistake in one ends it.
 pub fn discover(root: &Root) -> Result<Vec<Test>> {
-    let below = root.dir.join("tests/kola");
-    let dir = if below.is_dir() { below } else { root.dir.clone() };
-    let mut tests = Vec::new();
-    walk(&dir, &root.prefix, None, &mut tests)?;
-    tests.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(tests)
+    let (tests, mistakes) = examine(root)?;
+    mistakes.into_iter().next().map_or(Ok(tests), Err)
 }
 
-fn walk(dir: &Path, prefix: &str, inherited: Option<&Path>, tests: &mut Vec<Test>) -> Result<()> {
+/// Finds every good test of a root, sorted by name, and the mistakes of the others.
+pub fn examine(root: &Root) -> Result<(Vec<Test>, Vec<anyhow::Error>)> {
+    let below = root.dir.join("tests/kola");
+    let dir = if below.is_dir() { below } else { root.dir.clone() };
+    let mut found = Found::default();
+    walk(&dir, &root.prefix, None, &mut found)?;
+    found.tests.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok((found.tests, found.mistakes))
+}
+
+#[derive(Default)]
+struct Found {
+    tests: Vec<Test>,
+    mistakes: Vec<anyhow::Error>,
+}
+
+fn walk(dir: &Path, prefix: &str, inherited: Option<&Path>, found: &mut Found) -> Result<()> {
     let own = dir.join("data");
     let data =
         if own.is_dir() { Some(own.canonicalize().context("resolving a data directory")?) } else { None };
     let data = data.as_deref().or(inherited);
-    let config = config_of(dir)?;
+    let config = config_of(dir).unwrap_or_else(|mistake| {
+        found.mistakes.push(mistake);
+        None
+    });
     let mut programs = Vec::new();
     for path in fs::read_dir_sorted(dir)? {
         let name = file_name(&path);
         let meta = std::fs::metadata(&path).with_context(|| format!("looking at {}", path.display()))?;
         if meta.is_dir() {
             if name != "data" {
-                walk(&path, &format!("{prefix}.{name}"), data, tests)?;
+                walk(&path, &format!("{prefix}.{name}"), data, found)?;
             }
         } else if meta.is_file() && meta.permissions().mode() & 1 != 0 {
             programs.push(path);
@@ -117,10 +132,16 @@ fn walk(dir: &Path, prefix: &str, inherited: Option<&Path>, tests: &mut Vec<Test
     let lone = programs.len() == 1 && file_name(&programs[0]) == "test.sh";
     for program in programs {
         let name = if lone { prefix.to_owned() } else { format!("{prefix}.{}", file_name(&program)) };
-        let header = header::parse(&program, &fs::read(&program)?)?;
+        let header = match header::parse(&program, &fs::read(&program)?) {
+            Ok(header) => header,
+            Err(mistake) => {
+                found.mistakes.push(mistake.into());
+                continue;
+            }
+        };
         let body =
             Body::External(External { program, data: data.map(Path::to_owned), config: config.clone() });
-        tests.push(Test { name, header, body });
+        found.tests.push(Test { name, header, body });
     }
     Ok(())
 }

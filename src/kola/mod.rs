@@ -16,7 +16,7 @@ mod selection;
 mod session;
 
 pub use denylist::{Circumstances, Denylist, Verdict};
-pub use discovery::{Body, External, Root, Test, discover};
+pub use discovery::{Body, External, Root, Test, discover, examine};
 pub use header::{Filter, Header, Needs};
 pub use ignition::{Ignition, read_config};
 pub use lab::{FirmwareKind, Lab};

@@ -11,7 +11,7 @@ use crate::builds::next_version;
 use crate::document::{Position, nearest};
 use crate::failure::{Failure, Kind, classify};
 use crate::host::fs;
-use crate::kola::{Denylist, Root, discover};
+use crate::kola::{self, Denylist, Root};
 use crate::manifest::{LoadOptions, Loaded, RepoKind, examine};
 use crate::packages::{Lock, LockFiles, Repository, Supply};
 use crate::rootfs::Overlay;
@@ -209,8 +209,9 @@ impl Check<'_> {
             self.take(read);
         }
         if let Some(root) = Root::of_config(self.dir) {
-            let found = discover(&root);
-            self.take(found);
+            let found = kola::examine(&root);
+            let mistakes = self.take(found).map(|(_, mistakes)| mistakes);
+            self.problems.extend(mistakes.iter().flatten().map(classify));
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 //! it says, word for word, and everything at once where several things are wrong.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use nosa::host::{Cmd, CommandError};
@@ -31,9 +32,11 @@ enum Edit {
     Replace(&'static str, &'static str, &'static str),
     /// The file says this.
     Write(&'static str, &'static [u8]),
+    /// The same, and it can be run.
+    Program(&'static str, &'static str),
 }
 
-use Edit::{Remove, Replace, Write};
+use Edit::{Program, Remove, Replace, Write};
 
 /// A broken configuration and what is said of it.
 struct Case {
@@ -55,6 +58,10 @@ fn write(dir: &Path, edits: &[Edit]) {
         match edit {
             Remove(name) => fs::remove_file(dir.join(name)).unwrap(),
             Write(name, bytes) => put(name, bytes),
+            Program(name, text) => {
+                put(name, text.as_bytes());
+                fs::set_permissions(dir.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+            }
             Replace(name, old, new) => {
                 let text = fs::read_to_string(dir.join(name)).unwrap();
                 assert!(text.contains(old), "{name} lacks {old}");
@@ -792,6 +799,21 @@ const CASES: &[Case] = &[
         name: "denylist_with_an_unknown_key",
         edits: &[Write("kola-denylist.yaml", b"- pattern: basic\n  stream: [stable]\n")],
         said: &[("kola-denylist.yaml:2:3: unknown key `stream`", "did you mean `streams`?")],
+    },
+    Case {
+        name: "two_tests_with_bad_headers",
+        edits: &[
+            Program("tests/kola/a", "#!/bin/sh\n## kola:\n##   exclusive: maybe\n"),
+            Program("tests/kola/b", "#!/bin/sh\n## kola:\n##   architecture: x86_64\n"),
+            Program("tests/kola/c", "#!/bin/sh\n"),
+        ],
+        said: &[
+            (
+                "tests/kola/a:3:17: `exclusive` must be true or false, found the text \"maybe\"",
+                "write true or false, without quotes",
+            ),
+            ("tests/kola/b:3:6: unknown key `architecture`", "did you mean `architectures`?"),
+        ],
     },
     Case {
         name: "many_at_once",
