@@ -68,6 +68,30 @@ pub(super) fn node(from: &Path, to: &Path) -> Result<()> {
     copy().with_context(|| format!("copying {} to {}", from.display(), to.display()))
 }
 
+/// Gives everything below `dir` one access time, the same before and after it is read.
+///
+/// mke2fs copies access times (none later than its epoch), and programs that run from a tree while it is
+/// copied change them. The kernel notes an access only when the last one is not later than the last change
+/// (relatime, mount(8)): so the time set here lies ahead, at the last second that every file system knows.
+pub(super) fn forget_access(dir: &Path) -> Result<()> {
+    use rustix::fs::{Timespec, Timestamps, UTIME_OMIT, utimensat};
+    let times = Timestamps {
+        last_access: Timespec { tv_sec: i32::MAX.into(), tv_nsec: 0 },
+        last_modification: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+    };
+    for path in fs::read_dir_sorted(dir)? {
+        if path.symlink_metadata().with_context(|| format!("reading {}", path.display()))?.is_dir() {
+            forget_access(&path)?;
+        } else {
+            utimensat(CWD, &path, &times, AtFlags::SYMLINK_NOFOLLOW)
+                .with_context(|| format!("setting the access time of {}", path.display()))?;
+        }
+    }
+    // Listing it was an access.
+    utimensat(CWD, dir, &times, AtFlags::SYMLINK_NOFOLLOW)
+        .with_context(|| format!("setting the access time of {}", dir.display()))
+}
+
 fn content(from: &Path, to: &Path) -> io::Result<()> {
     let mut source = File::open(from)?;
     let mut target = OpenOptions::new().write(true).create_new(true).mode(0o600).open(to)?;
@@ -106,6 +130,27 @@ fn read(mut ask: impl FnMut(&mut [u8]) -> rustix::io::Result<usize>) -> io::Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reading_leaves_no_trace() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("deep/file");
+        make_dir(file.parent().unwrap()).unwrap();
+        make_file(&file, 0o644, "x").unwrap();
+        let zero = rustix::fs::Timespec { tv_sec: 0, tv_nsec: 0 };
+        let old = rustix::fs::Timestamps { last_access: zero, last_modification: zero };
+        rustix::fs::utimensat(CWD, &file, &old, AtFlags::empty()).unwrap();
+        let times = || {
+            let of = |path: &Path| path.symlink_metadata().map(|meta| (meta.atime(), meta.mtime())).unwrap();
+            (of(&file), of(file.parent().unwrap()).0)
+        };
+        forget_access(dir.path()).unwrap();
+        let before = times();
+        assert_eq!(before.0, (i64::from(i32::MAX), 0));
+        fs::read(&file).unwrap();
+        fs::read_dir_sorted(file.parent().unwrap()).unwrap();
+        assert_eq!(times(), before);
+    }
 
     #[test]
     fn a_copy_has_the_modes_attributes_and_links_of_its_source() {

@@ -88,6 +88,7 @@ impl Sysroot {
         sysroot.write_state(deployment, &tree)?;
         sysroot.write_boot(deployment, &tree)?;
         sysroot.write_marks(deployment)?;
+        copy::forget_access(dir)?;
         Ok(sysroot)
     }
 
