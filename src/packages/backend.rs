@@ -7,6 +7,7 @@ use anyhow::Result;
 use regex::Regex;
 
 use super::model::{LocalPackage, Locked, Package};
+use super::snapshot::Snapshot;
 use crate::host::Tool;
 use crate::pipeline::{Digest, Reporter};
 
@@ -32,15 +33,6 @@ pub struct Request {
     pub locked: Vec<Locked>,
     /// Whether anything that is not locked is refused.
     pub strict: bool,
-}
-
-/// What the repositories offered when they were last asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Snapshot {
-    /// Identifies it: a digest over the repositories' signed indexes.
-    pub digest: Digest,
-    /// The newest date that a repository's signed index bears, in seconds since the epoch.
-    pub date: u64,
 }
 
 /// Files of packages that are not wanted in the tree.

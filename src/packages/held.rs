@@ -122,21 +122,8 @@ pub(super) fn remove_files(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::packages::{Evr, Locked};
+    use crate::packages::Locked;
     use crate::pipeline::Digest;
-
-    fn package(name: &str, version: &str) -> Package {
-        Package {
-            name: name.into(),
-            evr: Evr { epoch: 1, version: version.into(), release: String::new() },
-            arch: "amd64".into(),
-            source: name.into(),
-            repo: "debian".into(),
-            location: format!("pool/{name}.deb"),
-            size: 1,
-            sha256: Digest::of(version),
-        }
-    }
 
     fn lock(name: &str, evr: &str, digest: Option<&str>) -> Request {
         let sha256 = digest.map(Digest::of);
@@ -147,7 +134,7 @@ mod tests {
 
     #[test]
     fn a_lock_is_held_to_version_and_digest() {
-        let packages = [package("jq", "2")];
+        let packages = [Package::sample("jq", "2")];
         assert!(check_lock(&lock("jq", "1:2", Some("2")), &packages).is_ok());
         let error = check_lock(&lock("jq", "1:1", None), &packages).unwrap_err().to_string();
         assert_eq!(error, "lock.json: jq is locked at 1:1, but the repositories have 1:2");
@@ -158,7 +145,9 @@ mod tests {
     #[test]
     fn strict_refuses_what_is_not_locked() {
         let request = Request { strict: true, ..lock("jq", "1:2", None) };
-        let error = check_lock(&request, &[package("jq", "2"), package("vim", "1")]).unwrap_err().to_string();
+        let error = check_lock(&request, &[Package::sample("jq", "2"), Package::sample("vim", "1")])
+            .unwrap_err()
+            .to_string();
         assert_eq!(error, "--strict: not in the lockfile: vim");
     }
 }

@@ -10,10 +10,12 @@ mod held;
 mod lock;
 mod model;
 mod resolve;
+mod snapshot;
 
 pub use apt::{Apt, Mirrors, Repository};
-pub use backend::{InstallRequest, PackageBackend, RemovedFiles, Request, Snapshot, Wanted};
+pub use backend::{InstallRequest, PackageBackend, RemovedFiles, Request, Wanted};
 pub use dnf::{Dnf, YumRepository};
 pub use lock::{Lock, LockEntry, LockFiles};
 pub use model::{Evr, LocalPackage, Locked, OVERRIDES, Package, Supply};
 pub use resolve::{Resolve, ResolvedPackages};
+pub use snapshot::Snapshot;

@@ -49,6 +49,23 @@ pub struct Package {
     pub sha256: Digest,
 }
 
+#[cfg(test)]
+impl Package {
+    /// A package of Debian's for tests, with epoch 1; its digest is that of its version.
+    pub(crate) fn sample(name: &str, version: &str) -> Self {
+        Self {
+            name: name.into(),
+            evr: Evr { epoch: 1, version: version.into(), release: String::new() },
+            arch: "amd64".into(),
+            source: name.into(),
+            repo: "debian".into(),
+            location: format!("pool/{name}.deb"),
+            size: 1,
+            sha256: Digest::of(version),
+        }
+    }
+}
+
 /// A version that a lock fixes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Locked {

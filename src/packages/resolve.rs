@@ -4,8 +4,9 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use super::backend::{PackageBackend, Request, Snapshot};
+use super::backend::{PackageBackend, Request};
 use super::model::Package;
+use super::snapshot::Snapshot;
 use crate::host::{Tool, fs};
 use crate::pipeline::{Artifact, Digest, KeyHasher, Stage, Workspace};
 

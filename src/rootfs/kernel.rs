@@ -27,7 +27,7 @@ pub(super) fn settle(tree: &Path) -> Result<String> {
             Failure::new(
                 Kind::Config,
                 "the packages bring no kernel: neither /boot/vmlinuz-* nor /usr/lib/modules/*/vmlinuz is there",
-                "add a kernel package (linux-image-amd64, kernel) to packages",
+                "add a kernel package (linux-image-amd64, kernel, NestOS-kernel) to packages",
             )
         } else {
             Failure::new(

@@ -10,9 +10,10 @@ use super::config::Repository;
 use crate::failure::{Failure, Kind};
 use crate::host::clock::Utc;
 use crate::host::fs;
-use crate::packages::backend::{Request, Snapshot};
+use crate::packages::backend::Request;
 use crate::packages::deb::{Paragraph, paragraphs, parse_evr};
 use crate::packages::model::{Package, Supply};
+use crate::packages::snapshot::Snapshot;
 use crate::pipeline::Digest;
 
 /// One downloaded `Packages` file.

@@ -17,14 +17,15 @@ mod mirror;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 pub use config::{Apt, Repository};
 pub use mirror::Mirrors;
 
-use super::backend::{InstallRequest, PackageBackend, Request, Snapshot};
+use super::backend::{InstallRequest, PackageBackend, Request};
 use super::held::{check_lock, verify};
 use super::model::{LocalPackage, OVERRIDES, Package};
+use super::snapshot::Snapshot;
 use crate::failure::{Failure, Kind};
 use crate::host::{Cmd, FileLock, Tool, fs, tool};
 use crate::pipeline::{Digest, Reporter, Unit};
@@ -59,8 +60,7 @@ impl PackageBackend for Apt {
         let _lock = self.lock()?;
         self.write_config(&[])?;
         self.require_space()?;
-        // Until it succeeds, nothing is known: the lists may be of two days.
-        fs::remove_file_if_exists(&self.dir.join("snapshot.json"))?;
+        Snapshot::forget(&self.dir)?;
         let progress = report.progress("asking the package repositories", 0, Unit::Items);
         let mut output = Vec::new();
         let result = self.apt_get().args(["update", "--error-on=any"]).run_lines(|line| {
@@ -71,12 +71,12 @@ impl PackageBackend for Apt {
         drop(progress);
         result.map_err(|error| failure::of_update(&output, &self.repositories, error))?;
         let snapshot = index::snapshot(&self.lists())?;
-        self.remember(&snapshot)?;
+        snapshot.remember(&self.dir)?;
         Ok(snapshot)
     }
 
     fn snapshot(&self) -> Result<Option<Snapshot>> {
-        self.remembered()
+        Snapshot::remembered(&self.dir)
     }
 
     fn resolve(&self, request: &Request, report: &Reporter) -> Result<Vec<Package>> {
@@ -191,44 +191,15 @@ impl Apt {
         fs::create_dir_all(&self.dir)?;
         FileLock::exclusive(&self.dir.join("nosa.lock"), "nosa")
     }
-
-    fn remember(&self, snapshot: &Snapshot) -> Result<()> {
-        let text = serde_json::json!({"digest": snapshot.digest, "date": snapshot.date}).to_string();
-        fs::write_atomic(&self.dir.join("snapshot.json"), text, 0o644)
-    }
-
-    fn remembered(&self) -> Result<Option<Snapshot>> {
-        let path = self.dir.join("snapshot.json");
-        let Some(text) = fs::read_optional(&path)? else { return Ok(None) };
-        let value: serde_json::Value =
-            serde_json::from_str(&text).with_context(|| format!("reading {}", path.display()))?;
-        let digest = serde_json::from_value(value["digest"].clone())
-            .with_context(|| format!("reading {}", path.display()))?;
-        Ok(Some(Snapshot { digest, date: value["date"].as_u64().unwrap_or(0) }))
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::packages::Evr;
-
-    fn package(name: &str, version: &str) -> Package {
-        Package {
-            name: name.into(),
-            evr: Evr { epoch: 1, version: version.into(), release: String::new() },
-            arch: "amd64".into(),
-            source: name.into(),
-            repo: "debian".into(),
-            location: format!("pool/{name}.deb"),
-            size: 1,
-            sha256: Digest::of(version),
-        }
-    }
 
     #[test]
     fn names_of_files_and_lines_of_apt() {
-        assert_eq!(file_name(&package("jq", "2")), "jq_1%3a2_amd64.deb");
+        assert_eq!(file_name(&Package::sample("jq", "2")), "jq_1%3a2_amd64.deb");
         let line = "Get:3 http://x/debian trixie/main amd64 jq amd64 1.7.1 [80 kB]";
         assert_eq!(downloaded(line), Some("jq"));
     }

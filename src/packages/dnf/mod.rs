@@ -21,10 +21,11 @@ use serde_json::json;
 
 pub use config::{Dnf, YumRepository};
 
-use super::backend::{InstallRequest, PackageBackend, Request, Snapshot};
+use super::backend::{InstallRequest, PackageBackend, Request};
 use super::held::{check_lock, verify};
 use super::model::{Evr, LocalPackage, OVERRIDES, Package};
-use crate::host::{FileLock, Tool, fs, tool};
+use super::snapshot::Snapshot;
+use crate::host::{FileLock, Tool, tool};
 use crate::pipeline::{Digest, Reporter, Unit};
 
 /// A repository's answer to `snapshot`.
@@ -70,7 +71,7 @@ impl PackageBackend for Dnf {
     fn refresh(&self, report: &Reporter) -> Result<Snapshot> {
         let _lock = self.lock()?;
         self.write_config()?;
-        fs::remove_file_if_exists(&self.dir.join("snapshot.json"))?;
+        Snapshot::forget(&self.dir)?;
         let progress = report.progress("asking the package repositories", 0, Unit::Items);
         let indexes: Vec<Index> = self.ask("snapshot", json!({}), |_| {})?;
         drop(progress);
@@ -78,22 +79,12 @@ impl PackageBackend for Dnf {
             indexes.iter().map(|index| format!("{} {}\n", index.id, index.digest)).collect();
         let date = indexes.iter().map(|index| newest(&index.repomd)).max().unwrap_or(0);
         let snapshot = Snapshot { digest: Digest::of(identity), date };
-        let text = json!({"digest": snapshot.digest, "date": snapshot.date}).to_string();
-        fs::write_atomic(&self.dir.join("snapshot.json"), text, 0o644)?;
+        snapshot.remember(&self.dir)?;
         Ok(snapshot)
     }
 
     fn snapshot(&self) -> Result<Option<Snapshot>> {
-        let path = self.dir.join("snapshot.json");
-        let Some(text) = fs::read_optional(&path)? else { return Ok(None) };
-        #[derive(Deserialize)]
-        struct Remembered {
-            digest: Digest,
-            date: u64,
-        }
-        let Remembered { digest, date } =
-            serde_json::from_str(&text).with_context(|| format!("reading {}", path.display()))?;
-        Ok(Some(Snapshot { digest, date }))
+        Snapshot::remembered(&self.dir)
     }
 
     fn resolve(&self, request: &Request, report: &Reporter) -> Result<Vec<Package>> {
