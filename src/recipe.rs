@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use overrides::Overrides;
+pub use overrides::overrides_in;
 pub use publish::{Outcome, Publisher, STAGES};
 pub use sweep::{Swept, commit_repo, prune_cache};
 pub use validate::{Finding, Findings, validate};

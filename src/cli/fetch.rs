@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::{Context, render};
 use crate::host::environment;
 use crate::packages::Lock;
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, overrides_in};
 
 /// Ask the repositories what they offer now, and download the packages
 #[derive(Debug, clap::Args)]
@@ -19,7 +19,10 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<()> {
     let (workdir, _lock, pipeline) = context.lock("fetch")?;
-    let options = args.shared.options(&workdir, !args.update_lockfile)?;
+    let mut options = args.shared.options(&workdir, !args.update_lockfile)?;
+    if args.update_lockfile && options.overrides.take().is_some_and(|dir| !overrides_in(&dir).is_empty()) {
+        context.report.warn("overrides/ is left out: what is locked is what the repositories have");
+    }
     let recipe = Recipe::open(&pipeline, &workdir.config_dir(), &context.downloads()?, options)?;
     recipe.refresh()?;
     let (packages, snapshot) = recipe.resolve()?;

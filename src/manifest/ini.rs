@@ -94,12 +94,14 @@ fn check(section: &Section, warnings: &mut Vec<String>) -> Result<(), Failure> {
     for key in ["enabled", "repo_gpgcheck", "skip_if_unavailable"] {
         truth(key, true)?;
     }
-    let checked = truth("gpgcheck", false)?;
+    let checked = truth("gpgcheck", true)?;
     if checked && text("gpgkey").is_empty() {
-        warnings.push(format!("{position}: repository `{id}` checks signatures and names no gpgkey"));
+        warnings.push(format!(
+            "{position}: repository `{id}` checks signatures (gpgcheck is not 0) and names no gpgkey"
+        ));
     }
     if !checked {
-        warnings.push(format!("{position}: packages of repository `{id}` are not verified (no gpgcheck=1)"));
+        warnings.push(format!("{position}: packages of repository `{id}` are not verified (gpgcheck=0)"));
     }
     Ok(())
 }
@@ -133,6 +135,9 @@ mod tests {
         );
         let mut notes = Notes::default();
         repositories("a.repo", "[a]\nbaseurl=x\ngpgcheck=1\n", &mut notes);
-        assert_eq!(notes.warnings, ["a.repo:1:1: repository `a` checks signatures and names no gpgkey"]);
+        assert_eq!(
+            notes.warnings,
+            ["a.repo:1:1: repository `a` checks signatures (gpgcheck is not 0) and names no gpgkey"]
+        );
     }
 }

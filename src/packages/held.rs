@@ -11,8 +11,14 @@ use crate::failure::{Failure, Kind};
 use crate::host::fs;
 use crate::pipeline::{Reporter, Unit, sha256_file};
 
-/// Compares each file's digest with the one its signed index has.
-pub(super) fn verify(packages: &[Package], files: &[PathBuf], report: &Reporter) -> Result<()> {
+/// Compares each file's digest with the one its signed index has. A damaged one is removed if it is in
+/// `downloads`, and nowhere else: a repository on this machine may be the user's only copy.
+pub(super) fn verify(
+    packages: &[Package],
+    files: &[PathBuf],
+    downloads: &Path,
+    report: &Reporter,
+) -> Result<()> {
     use rayon::prelude::*;
     let total = packages.iter().map(|package| package.size).sum();
     let progress = report.progress("verifying packages", total, Unit::Bytes);
@@ -22,16 +28,17 @@ pub(super) fn verify(packages: &[Package], files: &[PathBuf], report: &Reporter)
         if found == package.sha256 {
             return Ok(());
         }
-        fs::remove_file_if_exists(file)?;
-        Err(Failure::new(
-            Kind::Repository,
-            format!(
-                "package {} {} from repository {} has SHA-256 {found}, but {} was expected",
-                package.name, package.evr, package.repo, package.sha256
-            ),
-            "the damaged file was removed: run it again; if it comes back, the mirror serves a wrong file",
-        )
-        .into())
+        let cure = if file.starts_with(downloads) {
+            fs::remove_file_if_exists(file)?;
+            "the damaged file was removed: run it again; if it comes back, the mirror serves a wrong file".to_owned()
+        } else {
+            format!("{} is not what its index says: make the index anew (createrepo_c, apt-ftparchive), then `nosa fetch`", file.display())
+        };
+        let cause = format!(
+            "package {} {} from repository {} has SHA-256 {found}, but {} was expected",
+            package.name, package.evr, package.repo, package.sha256
+        );
+        Err(Failure::new(Kind::Repository, cause, cure).into())
     })
 }
 

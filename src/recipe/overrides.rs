@@ -12,6 +12,25 @@ use crate::packages::{LocalPackage, Locked, OVERRIDES, Package};
 use crate::pipeline::{Reporter, sha256_file};
 use crate::rootfs::Overlay;
 
+/// The files in a directory of overrides, but for what keeps it in git and what createrepo_c left there.
+fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
+    if !dir.is_dir() {
+        return Ok(Vec::new());
+    }
+    let mut paths = fs::read_dir_sorted(dir)?;
+    paths.retain(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name != "repodata" && !name.starts_with(".git")
+    });
+    Ok(paths)
+}
+
+/// What there is in a workdir's directory of overrides.
+#[must_use]
+pub fn overrides_in(dir: &Path) -> Vec<PathBuf> {
+    ["rpm", "deb", "rootfs"].iter().filter_map(|name| entries(&dir.join(name)).ok()).flatten().collect()
+}
+
 /// The overrides of a workdir.
 #[derive(Debug, Default)]
 pub(super) struct Overrides {
@@ -25,17 +44,13 @@ impl Overrides {
     /// Reads a directory of overrides.
     pub(super) fn find(manifest: &Manifest, dir: Option<&Path>) -> Result<Self> {
         let Some(dir) = dir else { return Ok(Self::default()) };
-        let list = |name: &str| -> Result<Vec<PathBuf>> {
-            let dir = dir.join(name);
-            if dir.is_dir() { fs::read_dir_sorted(&dir) } else { Ok(Vec::new()) }
-        };
         let (own, other) = match manifest.repo_kind {
             Some(RepoKind::Rpm) => ("rpm", "deb"),
             _ => ("deb", "rpm"),
         };
         let is_own = |path: &Path| path.extension().is_some_and(|ending| ending == own);
         let mut packages = Vec::new();
-        for path in list(other)?.into_iter().chain(list(own)?) {
+        for path in entries(&dir.join(other))?.into_iter().chain(entries(&dir.join(own))?) {
             if !is_own(&path) || !path.is_file() {
                 let cause = format!(
                     "{} is no {own} package, and this configuration is made of those",
@@ -47,7 +62,7 @@ impl Overrides {
             let size = std::fs::metadata(&path).with_context(|| format!("reading {}", path.display()))?.len();
             packages.push(LocalPackage { sha256: sha256_file(&path)?, size, path });
         }
-        let files = !list("rootfs")?.is_empty();
+        let files = !entries(&dir.join("rootfs"))?.is_empty();
         let rootfs = files.then(|| Overlay::of_overrides(&dir.join("rootfs"))).transpose()?;
         Ok(Self { packages, rootfs })
     }

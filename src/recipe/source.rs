@@ -80,7 +80,7 @@ fn dnf(
 ) -> Result<Dnf> {
     let repositories = chosen(manifest)
         .map(|(id, path, supply, packages)| {
-            let text = with_variables(fs::read_to_string(path)?, manifest);
+            let text = with_variables(&fs::read_to_string(path)?, manifest);
             YumRepository::new(id, path, &text, supply, packages)
         })
         .collect::<Result<Vec<_>>>()?;
@@ -95,12 +95,22 @@ fn dnf(
 }
 
 /// Puts the values of `repovars` into a definition, as dnf does with its own variables.
-fn with_variables(mut text: String, manifest: &Manifest) -> String {
-    // A longer name first: it may begin with a shorter one.
-    for (name, value) in manifest.repovars.iter().rev() {
-        text = text.replace(&format!("${{{name}}}"), value).replace(&format!("${name}"), value);
+fn with_variables(text: &str, manifest: &Manifest) -> String {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let mut parts = text.split('$');
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let braced = part.strip_prefix('{').and_then(|rest| rest.split_once('}'));
+        let (name, rest) = braced.unwrap_or_else(|| {
+            let end = part.find(|c| !is_name(c)).unwrap_or(part.len());
+            part.split_at(end)
+        });
+        match manifest.repovars.get(name) {
+            Some(value) => out.extend([value.as_str(), rest]),
+            None => out.extend(["$", part]),
+        }
     }
-    text
+    out
 }
 
 #[cfg(test)]
@@ -108,15 +118,15 @@ mod tests {
     use crate::manifest::{LoadOptions, examine};
 
     #[test]
-    fn repovars_go_into_a_definition_the_longer_name_first() {
+    fn repovars_go_into_a_definition_by_their_whole_names() {
         let empty = tempfile::tempdir().unwrap();
         let mut manifest = examine(empty.path(), &LoadOptions::new("x86_64")).0.manifest;
-        for (name, value) in [("mirror", "https://a"), ("mirror_key", "https://k")] {
+        for (name, value) in [("mirror", "https://a"), ("mirror_key", "https://k"), ("base", "no")] {
             manifest.repovars.insert(name.to_owned(), value.to_owned());
         }
         let text = "baseurl=$mirror/os/$basearch ${mirror}/more\ngpgkey=$mirror_key\n".to_owned();
         assert_eq!(
-            super::with_variables(text, &manifest),
+            super::with_variables(&text, &manifest),
             "baseurl=https://a/os/$basearch https://a/more\ngpgkey=https://k\n"
         );
     }

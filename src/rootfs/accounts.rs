@@ -43,7 +43,7 @@ fn files(manifest: &Manifest) -> Result<Files> {
 /// Adds what the tree's accounts depend on to a key.
 pub(super) fn key(manifest: &Manifest, hash: &mut KeyHasher) {
     for user in manifest.check_passwd.iter().flat_map(|check| check.entries()) {
-        let place = (user.uid, user.gid, &user.home, &user.shell);
+        let place = (user.uid, user.gid, &user.comment, &user.home, &user.shell);
         hash.input(format!("check-passwd: {}", user.name), format_args!("{place:?}"));
     }
     for group in manifest.check_groups.iter().flat_map(|check| check.entries()) {

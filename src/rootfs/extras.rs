@@ -20,6 +20,7 @@ pub struct AddedFiles(Vec<AddedFile>);
 struct AddedFile {
     source: PathBuf,
     target: String,
+    mode: u32,
     digest: Digest,
 }
 
@@ -28,28 +29,28 @@ impl AddedFiles {
     pub fn read(manifest: &Manifest) -> Result<Self> {
         let files = manifest.add_files.iter().map(|(source, target)| {
             let digest = sha256_file(source)?;
-            Ok(AddedFile { source: source.clone(), target: target.clone(), digest })
+            let meta = std::fs::metadata(source).with_context(|| format!("reading {}", source.display()))?;
+            let mode = if meta.permissions().mode() & 0o111 == 0 { 0o644 } else { 0o755 };
+            Ok(AddedFile { source: source.clone(), target: target.clone(), mode, digest })
         });
         files.collect::<Result<_>>().map(Self)
     }
 
     pub(super) fn key(&self, hash: &mut KeyHasher) {
         for file in &self.0 {
-            hash.input(format!("add-files: {}", file.target), file.digest);
+            hash.file(format!("add-files: {}", file.target), file.mode, file.digest);
         }
     }
 
     /// Copies them into a tree.
     pub(super) fn copy(&self, tree: &Path) -> Result<()> {
-        for AddedFile { source, target, .. } in &self.0 {
+        for AddedFile { source, target, mode, .. } in &self.0 {
             let parent = Path::new(target).parent().unwrap_or(Path::new(""));
             directories(tree, parent)?;
             let bytes = fs::read(source)?;
             fs::write_inside(tree, target, bytes)?;
-            let meta = std::fs::metadata(source).with_context(|| format!("reading {}", source.display()))?;
-            let mode = if meta.permissions().mode() & 0o111 == 0 { 0o644 } else { 0o755 };
             let place = fs::inside(tree, Path::new(target))?;
-            std::fs::set_permissions(&place, std::fs::Permissions::from_mode(mode))
+            std::fs::set_permissions(&place, std::fs::Permissions::from_mode(*mode))
                 .with_context(|| format!("setting the mode of {}", place.display()))?;
         }
         Ok(())
@@ -69,8 +70,10 @@ fn directories(tree: &Path, path: &Path) -> Result<()> {
 /// Enables the units that the treefile names.
 pub(super) fn enable(tree: &Path, manifest: &Manifest) -> Result<()> {
     for unit in &manifest.units {
-        let file = format!("usr/lib/systemd/system/{unit}");
-        let there = [file.as_str(), &format!("etc/systemd/system/{unit}")]
+        // An instance, getty@tty1.service, comes of its template, getty@.service.
+        let name = unit_file(unit);
+        let file = format!("usr/lib/systemd/system/{name}");
+        let there = [file.as_str(), &format!("etc/systemd/system/{name}")]
             .iter()
             .any(|path| fs::inside(tree, Path::new(path)).is_ok_and(|place| place.is_file()));
         if !there {
@@ -82,6 +85,14 @@ pub(super) fn enable(tree: &Path, manifest: &Manifest) -> Result<()> {
         fs::symlink_atomic(Path::new(&format!("/{file}")), &link)?;
     }
     Ok(())
+}
+
+/// The file that a unit is in (systemd.unit(5)).
+fn unit_file(unit: &str) -> String {
+    match unit.split_once('@').zip(unit.rsplit_once('.')) {
+        Some(((name, instance), (_, kind))) if !instance.starts_with('.') => format!("{name}@.{kind}"),
+        _ => unit.to_owned(),
+    }
 }
 
 /// Takes the write permission from every executable in /usr.
@@ -97,4 +108,31 @@ pub(super) fn seal_executables(dir: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_is_in_its_templates_file() {
+        assert_eq!(unit_file("getty@tty1.service"), "getty@.service");
+        assert_eq!(unit_file("getty@.service"), "getty@.service");
+        assert_eq!(unit_file("a.b.timer"), "a.b.timer");
+    }
+
+    #[test]
+    fn the_mode_of_an_added_file_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let source = dir.path().join("f");
+        std::fs::write(&source, "x").unwrap();
+        let key = |mode| {
+            let digest = Digest::of("x");
+            let mut hash = KeyHasher::default();
+            AddedFiles(vec![AddedFile { source: source.clone(), target: "etc/f".into(), mode, digest }])
+                .key(&mut hash);
+            hash.digest()
+        };
+        assert_ne!(key(0o644), key(0o755));
+    }
 }

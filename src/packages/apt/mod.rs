@@ -117,7 +117,7 @@ impl PackageBackend for Apt {
         if !missing.is_empty() {
             self.fetch(&missing, report)?;
         }
-        verify(packages, &files, report)?;
+        verify(packages, &files, &self.archives, report)?;
         Ok(files)
     }
 

@@ -74,6 +74,17 @@ impl YumRepository {
         Ok(Self { id: id.to_owned(), file, options, supply, packages })
     }
 
+    /// Digests of the keys that lie on this machine: a key that was replaced must not be trusted for what
+    /// was imported under its name earlier.
+    fn keys(&self) -> String {
+        let values = self.options.iter().filter(|(name, _)| name == "gpgkey").map(|(_, value)| value);
+        let files = values.flat_map(|value| value.split_whitespace()).filter_map(|word| {
+            let path = word.strip_prefix("file://").unwrap_or(word);
+            std::fs::read(path).ok()
+        });
+        files.map(|bytes| format!("key {}\n", Digest::of(bytes))).collect()
+    }
+
     fn section(&self) -> String {
         let options = self.options.iter().filter(|(name, _)| name != "enabled");
         let lines: String =
@@ -119,7 +130,10 @@ impl Dnf {
         repositories: Vec<YumRepository>,
         overrides: Vec<LocalPackage>,
     ) -> Result<Self> {
-        let identity: String = repositories.iter().map(YumRepository::section).collect();
+        let identity: String = repositories
+            .iter()
+            .map(|repository| format!("{}{}", repository.section(), repository.keys()))
+            .collect();
         let dir = state.join(Digest::of(format!("{basearch} {releasever}\n{identity}")).short());
         let downloads = downloads.join("rpms");
         fs::create_dir_all(&downloads)?;
@@ -163,6 +177,23 @@ mod tests {
             section,
             "[a]\nname=A\nbaseurl=http://x/$basearch\n    http://y\ngpgkey=file:///none/keys/k.asc\n"
         );
+    }
+
+    #[test]
+    fn another_key_under_the_same_name_is_another_state() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.repo");
+        let state = || {
+            let text = "[a]\nbaseurl=http://x\ngpgkey=k.asc\n";
+            let repository = YumRepository::new("a", &path, text, Supply::All, Vec::new()).unwrap();
+            let (log, none) = (dir.path().join("log"), Vec::new());
+            Dnf::new(dir.path(), dir.path(), &log, ("x86_64", "1"), vec![repository], none).unwrap().dir
+        };
+        std::fs::write(dir.path().join("k.asc"), "old").unwrap();
+        let old = state();
+        assert_eq!(state(), old);
+        std::fs::write(dir.path().join("k.asc"), "new").unwrap();
+        assert_ne!(state(), old);
     }
 
     #[test]

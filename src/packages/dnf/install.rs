@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
@@ -25,8 +25,7 @@ const FRESH: &[(&str, u32)] =
     &[("proc", 0o555), ("dev", 0o755), ("run", 0o755), ("tmp", 0o1777), ("sys", 0o555)];
 /// What kernel packages' scriptlets would run to make an initramfs and boot entries: nosa makes those that
 /// count (kernel-install(8): a link to /dev/null masks).
-const KERNEL_HOOKS: &[&str] =
-    &["50-dracut", "51-dracut-rescue", "52-depmod-none", "90-loaderentry", "90-uki-copy", "95-dummy"];
+const KERNEL_HOOKS: &[&str] = &["50-dracut", "51-dracut-rescue", "90-loaderentry", "90-uki-copy"];
 /// Where the tree lies in the sandbox.
 const TREE: &str = "/run/nosa/tree";
 
@@ -38,30 +37,37 @@ pub(super) fn install(request: &InstallRequest) -> Result<()> {
         std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(*mode))
             .with_context(|| format!("setting the mode of {}", dir.display()))?;
     }
-    let hooks = mask_kernel_hooks(request.tree)?;
+    mask_kernel_hooks(request.tree)?;
     let scratch = request.tmp.join("rpm");
     rpmdb::write_home(&scratch.join("home"), request.languages)?;
     fs::write(&scratch.join("install.sh"), SCRIPT)?;
     run(request, &scratch)?;
-    for hook in hooks {
-        fs::remove_file_if_exists(&hook)?;
-    }
+    unmask_kernel_hooks(request.tree)?;
     let owners = rpmdb::owners(request.tree)?;
     remove_files(request.tree, request.remove, &owners)?;
     rpmdb::settle(request.tree)?;
     tidy(request.tree)
 }
 
-fn mask_kernel_hooks(tree: &Path) -> Result<Vec<PathBuf>> {
+fn mask_kernel_hooks(tree: &Path) -> Result<()> {
     let dir = tree.join("etc/kernel/install.d");
     fs::create_dir_all(&dir)?;
-    let mut hooks = Vec::new();
+    let mut hooks = KERNEL_HOOKS.iter().map(|name| dir.join(format!("{name}.install")));
+    hooks.try_for_each(|hook| fs::symlink_atomic(Path::new("/dev/null"), &hook))
+}
+
+/// Scriptlets have run: every link in the tree may lead anywhere, and is followed inside only.
+fn unmask_kernel_hooks(tree: &Path) -> Result<()> {
     for name in KERNEL_HOOKS {
-        let hook = dir.join(format!("{name}.install"));
-        fs::symlink_atomic(Path::new("/dev/null"), &hook)?;
-        hooks.push(hook);
+        let Ok(hook) = fs::inside(tree, &Path::new("etc/kernel/install.d").join(format!("{name}.install")))
+        else {
+            continue;
+        };
+        if std::fs::read_link(&hook).is_ok_and(|target| target == Path::new("/dev/null")) {
+            fs::remove_file_if_exists(&hook)?;
+        }
     }
-    Ok(hooks)
+    Ok(())
 }
 
 fn run(request: &InstallRequest, scratch: &Path) -> Result<()> {

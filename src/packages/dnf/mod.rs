@@ -132,7 +132,7 @@ impl PackageBackend for Dnf {
             })
             .collect::<Option<Vec<PathBuf>>>()
             .context("dnf left out a package that was asked for")?;
-        verify(packages, &files, report)?;
+        verify(packages, &files, &self.downloads, report)?;
         Ok(files)
     }
 

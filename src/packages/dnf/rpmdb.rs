@@ -2,10 +2,11 @@
 //! which path, and the form in which it can be shipped.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
+use crate::failure::{Failure, Kind};
 use crate::host::{Cmd, fs, tool};
 
 /// The database's directory in a tree.
@@ -26,8 +27,8 @@ pub(super) fn write_home(home: &Path, languages: Option<&[String]>) -> Result<()
 
 /// Which package each path belongs to.
 pub(super) fn owners(tree: &Path) -> Result<BTreeMap<String, String>> {
-    let tree = tree.canonicalize().with_context(|| format!("finding {}", tree.display()))?;
-    let database = tree.join(PATH.trim_start_matches('/'));
+    let file = database(tree)?;
+    let home = tempfile::tempdir().context("making a home for rpm")?;
     let printed = Cmd::new(&tool::RPM)
         .args([
             "--noplugins",
@@ -37,7 +38,8 @@ pub(super) fn owners(tree: &Path) -> Result<BTreeMap<String, String>> {
             "[%{FILENAMES}\\t%{=NAME}\\n]",
             "--dbpath",
         ])
-        .arg(database)
+        .arg(file.parent().unwrap_or(Path::new("/")))
+        .env("HOME", home.path())
         .output()
         .context("listing the packages' files")?
         .text();
@@ -53,11 +55,21 @@ pub(super) fn owners(tree: &Path) -> Result<BTreeMap<String, String>> {
     Ok(owners)
 }
 
+/// The database's file. Scriptlets have run: it must be a file of the tree, whatever links there are.
+fn database(tree: &Path) -> Result<PathBuf> {
+    let file = fs::inside(tree, &Path::new(PATH).join("rpmdb.sqlite"))?;
+    if std::fs::symlink_metadata(&file).is_ok_and(|meta| meta.is_file()) {
+        return Ok(file);
+    }
+    let cause = format!("{PATH}/rpmdb.sqlite is gone from the tree, or is no file");
+    Err(Failure::new(Kind::Build, cause, "find the scriptlet that moves rpm's database").into())
+}
+
 /// Gives the database the form in which it is shipped: one file without a write-ahead log, which rpm can
 /// read on a read-only /usr, and says to the system's own rpm where it is.
 pub(super) fn settle(tree: &Path) -> Result<()> {
-    let dir = tree.join(PATH.trim_start_matches('/'));
-    let file = dir.join("rpmdb.sqlite");
+    let file = database(tree)?;
+    let dir = file.parent().unwrap_or(Path::new("/"));
     Cmd::new(&tool::SQLITE3)
         .arg(&file)
         .arg("PRAGMA journal_mode=DELETE; VACUUM;")

@@ -216,6 +216,7 @@ fn downloads_are_verified<F: Format>() {
     bytes[last] ^= 1;
     std::fs::write(&path, bytes).unwrap();
     let error = backend.download(&packages, &bench.report()).unwrap_err();
+    assert!(path.exists(), "the repository's own file is the user's");
     let failure = error.downcast_ref::<nosa::failure::Failure>().unwrap_or_else(|| panic!("{error:#}"));
     assert_eq!(failure.kind, nosa::failure::Kind::Repository, "{failure:?}");
     assert!(failure.cause.contains("liba") || failure.cause.contains("Hash Sum mismatch"), "{failure:?}");
