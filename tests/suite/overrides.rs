@@ -25,6 +25,13 @@ fn a_package_and_a_file_stand_in_and_the_build_says_so() {
     Debs::write(&debs, &unwanted);
     fs::write(rootfs.join("hosts"), "127.0.0.1 mine\n").unwrap();
 
+    // A lock is for everybody: it holds what the repositories have.
+    let said = work.ok(&["fetch", "--update-lockfile"]);
+    assert!(said.contains("overrides/ is left out"), "{said}");
+    let file = work.config("manifest-lock.x86_64.json");
+    assert!(!fs::read_to_string(&file).unwrap().contains("99.0-1"));
+    fs::remove_file(file).unwrap();
+
     let said = work.ok(&["build", "ostree"]);
     let active = "OVERRIDES are active, and the build is not what its configuration says: \
                   nano_99.0-1_amd64.deb, nobody-asks_1.0-1_amd64.deb, 1 files in overrides/rootfs";
