@@ -212,7 +212,7 @@ fn an_artifact_takes_no_place_but_its_own() {
     let (source, disk) = disk(dir.path(), "new");
     let at = |path: &str| Artifact { path: path.to_owned(), ..disk.clone() };
     for (name, path, cause) in [
-        ("/../../../../../victim", "new", "`/../../../../../victim` cannot name an artifact"),
+        ("/../../../../victim", "new", "`/../../../../victim` cannot name an artifact"),
         ("Qemu", "new", "`Qemu` cannot name an artifact"),
         ("-", "new", "`-` cannot name an artifact"),
         ("qemu", "meta.json", "`meta.json` cannot name an artifact's file"),
