@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use super::json;
-use super::merge::{STAMP, apply_changes, fold, merge_meta};
+use super::merge::{STAMP, apply_changes, fold, keeps_identity, merge_meta};
 use super::meta::{Artifact, CommitMeta, Meta, check};
 use super::workdir::Workdir;
 use crate::failure::{Failure, Kind};
@@ -62,6 +62,11 @@ impl Workdir {
         };
         Err(Failure::new(Kind::Artifact, cause, "see `nosa list` for the builds there are").into())
     }
+}
+
+/// The least stamp that is later than a meta.json's.
+fn next_stamp(meta: &Value) -> u64 {
+    meta.get(STAMP).and_then(Value::as_u64).unwrap_or(0).saturating_add(1)
 }
 
 impl Build {
@@ -191,27 +196,36 @@ impl Build {
     ) -> Result<Value> {
         let path = self.meta_path();
         let _record = self.workdir.record(&path)?;
-        let before = self.meta_json()?;
+        let known = self.meta_json()?;
+        // A clock that went back must not make the newer side look like the older one.
+        let mut now_nanos = now_nanos.max(next_stamp(&known));
+        let part = match target {
+            Target::Delayable(part) if known.get(DELAYED) == Some(&Value::Bool(true)) => {
+                let part = part.map_or_else(|| now_nanos.to_string(), str::to_owned);
+                Some(self.part_path(&part)?)
+            }
+            _ => None,
+        };
+        // What an earlier writer of this part left in it stays.
+        let mut before = known.clone();
+        if let Some(path) = &part
+            && let Some(earlier) = json::read(path)?
+        {
+            fold(&mut before, &known, &earlier).with_context(|| format!("folding {}", path.display()))?;
+            now_nanos = now_nanos.max(next_stamp(&earlier));
+            before[STAMP] = known.get(STAMP).cloned().unwrap_or_else(|| 0.into());
+        }
         let mut mine = before.clone();
         change(&mut mine)?;
         if mine == before {
             return Ok(before);
         }
-        // A clock that went back must not make the newer side look like the older one.
-        let stamp = before.get(STAMP).and_then(Value::as_u64).unwrap_or(0);
-        let now_nanos = now_nanos.max(stamp.saturating_add(1));
-        let disk = self.meta_json()?;
-        let merged = merge_meta(&disk, &mine, now_nanos)?;
+        keeps_identity(&before, &mine)?;
+        let merged = merge_meta(&self.meta_json()?, &mine, now_nanos)?;
         if validated {
             check(&path.display().to_string(), &merged, Some(&before))?;
         }
-        match target {
-            Target::Delayable(part) if disk.get(DELAYED) == Some(&Value::Bool(true)) => {
-                let part = part.map_or_else(|| now_nanos.to_string(), str::to_owned);
-                json::write(&self.part_path(&part)?, &merged)?;
-            }
-            _ => json::write(&path, &merged)?,
-        }
+        json::write(part.as_ref().unwrap_or(&path), &merged)?;
         Ok(merged)
     }
 

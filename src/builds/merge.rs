@@ -63,12 +63,33 @@ pub(super) fn overlay(value: &mut Value, before: &Value, after: &Value) {
     }
 }
 
+/// Fails if an edit of a meta.json would make it another build's.
+pub(super) fn keeps_identity(before: &Value, after: &Value) -> Result<()> {
+    let git = format!("{CONFIG_GIT}.commit");
+    let values = SAME.iter().map(|key| (*key, before.get(key), after.get(key)));
+    let changed = values
+        .chain([(git.as_str(), config_commit(before), config_commit(after))])
+        .find(|(_, before, after)| before.is_some() && before != after);
+    match changed {
+        Some((key, _, _)) => Err(Failure::new(
+            Kind::Usage,
+            format!("`{key}` cannot be changed: it identifies the build"),
+            "leave it out, or name the build that it belongs to: --build ID",
+        )
+        .into()),
+        None => Ok(()),
+    }
+}
+
 fn same_build(disk: &Value, mine: &Value) -> Result<()> {
     for key in SAME {
         same(key, disk.get(key), mine.get(key))?;
     }
-    let commit = |meta: &Value| meta.get(CONFIG_GIT).and_then(|git| git.get("commit")).cloned();
-    same(CONFIG_GIT, commit(disk).as_ref(), commit(mine).as_ref())
+    same(CONFIG_GIT, config_commit(disk), config_commit(mine))
+}
+
+fn config_commit(meta: &Value) -> Option<&Value> {
+    meta.get(CONFIG_GIT).and_then(|git| git.get("commit"))
 }
 
 fn stamp(meta: &Value) -> f64 {

@@ -19,6 +19,7 @@ mod tags;
 mod version;
 mod workdir;
 
+pub use artifacts::is_file_name;
 pub use build::Build;
 pub use index::{Index, IndexEntry, Tag};
 pub use keys::{KeyPath, Setting, values};

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::index::Index;
 use super::publish::PRUNING;
+use super::version::check_version;
 use super::workdir::{BuildLock, Workdir};
 use crate::failure::{Failure, Kind};
 use crate::host::fs;
@@ -95,9 +96,29 @@ impl Workdir {
                 Selection::KeepLast(_) => true,
                 Selection::Builds(ids) => ids.contains(&id),
             };
+            if goes {
+                self.has_directory(&id)?;
+            }
             if goes { &mut pruned.removed } else { &mut pruned.kept }.push(id);
         }
         Ok(pruned)
+    }
+
+    /// Fails unless an id names a build's own directory, and nothing else that would be removed in its stead.
+    fn has_directory(&self, id: &str) -> Result<()> {
+        if check_version(id).is_ok() {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Kind::Artifact,
+            format!(
+                "{} is damaged: `{}` cannot be a build's id",
+                self.index_path().display(),
+                id.escape_debug()
+            ),
+            "take that entry out of it by hand; nothing was removed",
+        )
+        .into())
     }
 
     fn may_go(&self, index: &Index, id: &str) -> Result<()> {
@@ -167,5 +188,30 @@ mod tests {
         assert_eq!(removed(Selection::KeepLast(2)), ["1"]);
         assert_eq!(removed(Selection::KeepLast(0)), [""; 0]);
         assert_eq!(removed(Selection::Builds(vec!["4".to_owned()])), ["4"]);
+    }
+
+    #[test]
+    fn an_id_that_is_no_directorys_name_removes_nothing() {
+        let other = tempfile::tempdir().unwrap();
+        let absolute = other.path().to_str().unwrap();
+        for id in ["", ".", "..", "../src", absolute, "builds.json", "latest", "a/b"] {
+            let dir = tempfile::tempdir().unwrap();
+            let workdir = workdir(dir.path());
+            let lock = workdir.lock("test").unwrap();
+            publish(&workdir, &lock, "1.0");
+            let mut list = workdir.index().unwrap().to_json();
+            list["builds"].as_array_mut().unwrap().push(serde_json::json!({"id": id, "arches": ["x86_64"]}));
+            super::super::json::write(&workdir.index_path(), &list).unwrap();
+            let cause =
+                format!("{} is damaged: `{id}` cannot be a build's id", workdir.index_path().display());
+            let error = workdir.prune(&lock, &Selection::Builds(vec![id.to_owned()]), 0).unwrap_err();
+            assert_eq!(error.to_string(), cause);
+            let exists = workdir.builds_dir().join(id).is_dir();
+            let rest = workdir.prune(&lock, &Selection::KeepLast(1), 0);
+            assert_eq!(rest.err().map(|error| error.to_string()), exists.then_some(cause));
+            assert_whole(&workdir, "1.0");
+            assert_eq!(workdir.index().unwrap().builds().len(), 2);
+            assert!(other.path().is_dir());
+        }
     }
 }

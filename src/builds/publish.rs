@@ -300,8 +300,10 @@ fn name_of(path: &Path) -> Option<String> {
 fn subdirectories(path: &Path) -> Result<Vec<(String, PathBuf)>> {
     let mut found = Vec::new();
     for path in fs::read_dir_sorted(path)? {
+        // Hidden ones are other writers' too, and go while this looks at them.
+        let Some(name) = name_of(&path).filter(|name| !name.starts_with('.')) else { continue };
         let meta = std::fs::symlink_metadata(&path).with_context(|| format!("reading {}", path.display()))?;
-        if let Some(name) = name_of(&path).filter(|name| meta.is_dir() && !name.starts_with('.')) {
+        if meta.is_dir() {
             found.push((name, path));
         }
     }

@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use super::artifacts::is_name;
+
 /// A problem and where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -196,7 +198,12 @@ impl Check {
             Images => match value.as_object() {
                 Some(map) => {
                     self.must(map.contains_key("ostree"), at, "lacks `ostree`");
-                    map.iter().for_each(|(name, value)| self.artifact(&child(at, name), value));
+                    for (name, value) in map {
+                        let at = child(at, name);
+                        let what = "is no artifact's name: lower-case letters, digits and -";
+                        self.must(is_name(name), &at, what);
+                        self.artifact(&at, value);
+                    }
                 }
                 None => self.report(at, "must be a map"),
             },
@@ -321,6 +328,7 @@ mod tests {
                 "/images lacks `ostree`",
                 "/images/qemu lacks `sha256`",
                 "/images/qemu/size must be a number",
+                "/images/a~1b is no artifact's name: lower-case letters, digits and -",
                 "/images/a~1b/path must be a text",
                 "/coreos-assembler.container-config-git/commit must have at least 5 characters",
                 "/coreos-assembler.container-config-git lacks `origin`",

@@ -42,13 +42,16 @@ fn counter(version: &str, prefix: &str, suffix: char) -> Option<Option<u64>> {
     Some(Some(digits.parse().unwrap_or(0)))
 }
 
-/// Fails unless `version` can name a directory, a tag and a part of file names.
+/// What lies beside the builds' directories.
+const BESIDE: &[&str] = &["builds.json", "latest"];
+
+/// Fails unless `version` can name a build's directory, a tag and a part of file names.
 pub fn check_version(version: &str) -> Result<()> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.+~".contains(c);
     if version.starts_with(|c: char| c.is_ascii_alphanumeric())
         && version.chars().all(plain)
         && version.len() <= 128
-        && version != "latest"
+        && !BESIDE.contains(&version)
     {
         return Ok(());
     }

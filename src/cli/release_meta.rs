@@ -14,7 +14,8 @@ pub(super) struct Args {
     /// The build (default: the latest).
     #[arg(long, visible_alias = "build", value_name = "ID", default_value = "latest")]
     build_id: String,
-    /// The stream's name (default: the configuration's branch, else the last part of its `ref`).
+    /// The stream's name (default: the last part of the build's `ref`, unless its meta.json names a branch, as
+    /// coreos-assembler's do, or an imported image's stream).
     #[arg(long, value_name = "NAME")]
     stream_name: Option<String>,
     /// Where streams are published: files will be at URL/STREAM/builds/ID/ARCH/FILE.

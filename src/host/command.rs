@@ -17,8 +17,20 @@ use super::tools::Tool;
 use super::watch::Watch;
 
 /// The variables of nosa's own environment that programs see.
-const PASSED_ON: &[&str] =
-    &["HOME", "TMPDIR", "USER", "XDG_RUNTIME_DIR", "http_proxy", "https_proxy", "no_proxy"];
+const PASSED_ON: &[&str] = &[
+    "ALL_PROXY",
+    "HOME",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "NO_PROXY",
+    "TMPDIR",
+    "USER",
+    "XDG_RUNTIME_DIR",
+    "all_proxy",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+];
 
 /// A program call as data; [`fmt::Display`] prints it so that it can be pasted into a shell.
 #[derive(Debug, Clone)]

@@ -16,6 +16,12 @@ pub fn var_os(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
+/// All variables whose names begin with `prefix` and that are not empty.
+pub fn vars_with_prefix(prefix: &str) -> impl Iterator<Item = (OsString, OsString)> {
+    let begins = move |name: &OsString| name.as_encoded_bytes().starts_with(prefix.as_bytes());
+    std::env::vars_os().filter(move |(name, value)| begins(name) && !value.is_empty())
+}
+
 /// The user's cache directory (XDG Base Directory Specification), `None` without a home.
 #[must_use]
 pub fn user_cache_dir() -> Option<PathBuf> {

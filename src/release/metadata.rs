@@ -52,7 +52,7 @@ const CLOUDS: &[(&str, &str, &str)] = &[("aliyun", "aliyun", "id"), ("amis", "aw
 /// Where a release will lie.
 #[derive(Debug, Clone)]
 pub struct Stream {
-    /// Its name; else the configuration's branch or the last part of `ref`.
+    /// Its name; else an imported image's stream, the branch that meta.json names, or the last part of its `ref`.
     pub name: Option<String>,
     /// The address under which it will be, without `/STREAM/builds/…`.
     pub base_url: String,

@@ -1,5 +1,6 @@
 //! Fetching builds: list, records, and the artifacts that are wanted.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -212,11 +213,17 @@ impl Scratch<'_> {
         if let Some(other) = meta.basearch.as_ref().filter(|other| *other != arch) {
             return Err(bad(format!("is for {other}")).into());
         }
-        let plain = |path: &str| !path.is_empty() && !path.contains('/') && !path.starts_with('.');
-        match meta.images.values().find(|artifact| !plain(&artifact.path)) {
-            Some(artifact) => Err(bad(format!("names a file `{}`", artifact.path)).into()),
-            None => Ok(meta),
+        let mut paths = BTreeSet::new();
+        for Artifact { path, .. } in meta.images.values() {
+            let shown = path.escape_debug();
+            if !builds::is_file_name(path) {
+                return Err(bad(format!("names a file `{shown}`")).into());
+            }
+            if !paths.insert(path) {
+                return Err(bad(format!("names the file {shown} for two artifacts")).into());
+            }
         }
+        Ok(meta)
     }
 
     /// Fetches an artifact; what does not match is fetched once more from its beginning.

@@ -11,20 +11,6 @@ use crate::failure::{Failure, Kind};
 use crate::host::{self, Cmd, CommandError, environment, fs, tool};
 use crate::pipeline::{Reporter, Unit};
 
-/// What the AWS client may see of the environment.
-const PASSED_ON: &[&str] = &[
-    "AWS_ACCESS_KEY_ID",
-    "AWS_CA_BUNDLE",
-    "AWS_CONFIG_FILE",
-    "AWS_DEFAULT_REGION",
-    "AWS_ENDPOINT_URL",
-    "AWS_PROFILE",
-    "AWS_REGION",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "AWS_SHARED_CREDENTIALS_FILE",
-];
-
 /// Files up to this size are sent without asking whether they are there.
 const SMALL: u64 = 1 << 20;
 
@@ -55,10 +41,9 @@ impl Bucket {
 
     fn aws(&self, words: &[&str]) -> Cmd {
         let mut aws = Cmd::new(&tool::AWS).args(words);
-        for name in PASSED_ON {
-            if let Some(value) = environment::var_os(name) {
-                aws = aws.env(*name, value);
-            }
+        // Keys, roles, web identities, containers' credentials, endpoints: the client knows what it needs.
+        for (name, value) in environment::vars_with_prefix("AWS_") {
+            aws = aws.env(name, value);
         }
         if let Some(path) = &self.config_file {
             aws = aws.env("AWS_CONFIG_FILE", path.as_os_str());
@@ -78,7 +63,7 @@ impl Bucket {
         format!("s3://{}/{}", self.bucket, self.key(path))
     }
 
-    /// Size and SHA-256 of an object; `None` when there is none.
+    /// Size and SHA-256 of an object; `None` when there is none, or it is not for us to see.
     fn head(&self, path: &str) -> Result<Option<(u64, Option<String>)>> {
         let key = self.key(path);
         let head = self.aws(&["s3api", "head-object", "--output", "json"]);
@@ -88,7 +73,7 @@ impl Bucket {
                 let sha256 = value["Metadata"]["sha256"].as_str().map(str::to_owned);
                 Ok(Some((value["ContentLength"].as_u64().unwrap_or(0), sha256)))
             }
-            Err(error) if said(&error).contains("(404)") => Ok(None),
+            Err(error) if ["(404)", "(403)"].iter().any(|code| said(&error).contains(code)) => Ok(None),
             Err(error) => Err(unreachable(&format!("looking for {}", self.url(path)), &said(&error))),
         }
     }
@@ -107,6 +92,8 @@ impl Remote for Bucket {
                 let cause = format!("there is no bucket `{}`", self.bucket);
                 Err(Failure::new(Kind::Usage, cause, "create it, or correct the address").into())
             }
+            // Who may only upload may not look; the upload itself will tell.
+            Err(error) if said(&error).contains("(403)") => Ok(()),
             Err(error) => Err(unreachable(&format!("looking for bucket `{}`", self.bucket), &said(&error))),
         }
     }

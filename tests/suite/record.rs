@@ -94,11 +94,9 @@ fn meta_refuses_what_makes_no_sense() {
     );
     small.fails(
         &["meta", "--set", "ostree-commit=abc"],
-        12,
-        "meta.json on disk belongs to another build: `ostree-commit` is \"COMMIT\", not \"abc\""
-            .replace("COMMIT", before["ostree-commit"].as_str().unwrap())
-            .as_str(),
-        "remove the build's directory and build again",
+        2,
+        "`ostree-commit` cannot be changed: it identifies the build",
+        "leave it out, or name the build that it belongs to: --build ID",
     );
     small.fails(
         &["meta", "--set-int", "coreos-assembler.image-genver=x"],
@@ -139,11 +137,44 @@ fn a_delayed_merge_is_folded_at_the_end() {
     assert!(!small.files("1.0").iter().any(|name| name.starts_with("meta.") && name != "meta.json"));
     let foreign = small.dir.join("foreign.json");
     fs::write(&foreign, json!({"ostree-commit": "f".repeat(64)}).to_string()).unwrap();
-    small.refused(
+    small.fails(
         &["meta", "--artifact-json", foreign.to_str().unwrap()],
-        12,
-        &["meta.json on disk belongs to another build: `ostree-commit`"],
+        2,
+        "`ostree-commit` cannot be changed: it identifies the build",
+        "leave it out, or name the build that it belongs to: --build ID",
     );
+}
+
+#[test]
+fn parts_of_one_artifact_are_joined() {
+    let small = Small::new();
+    small.publish_with("1.0", &[], |meta, _| meta.delayed_meta_merge = Some(true));
+    let write = |name: &str, part: serde_json::Value| {
+        let path = small.dir.join(name);
+        fs::write(&path, part.to_string()).unwrap();
+        small.ok(&["meta", "--artifact", "metal", "--artifact-json", path.to_str().unwrap()]);
+    };
+    let stamp = |name: &str| -> u64 {
+        let text = fs::read_to_string(small.dir.join("builds/1.0/x86_64").join(name)).unwrap();
+        let part: serde_json::Value = serde_json::from_str(&text).unwrap();
+        part["coreos-assembler.meta-stamp"].as_u64().unwrap()
+    };
+    let image = json!({"path": "metal", "sha256": "0".repeat(64)});
+    write("a.json", json!({"images": {"metal": image}, "summary": "first"}));
+    let first = stamp("meta.metal.json");
+    write("b.json", json!({"build-url": "b", "summary": "second"}));
+    assert!(stamp("meta.metal.json") > first);
+    // What came into meta.json itself since then is newer than the part's first keys.
+    let path = small.dir.join("builds/1.0/x86_64/meta.json");
+    let mut meta = small.meta("1.0");
+    meta["summary"] = json!("third");
+    meta["coreos-assembler.meta-stamp"] = json!(stamp("meta.metal.json") + 1);
+    fs::write(&path, meta.to_string()).unwrap();
+    write("c.json", json!({"s3": {"bucket": "c"}}));
+    small.ok(&["meta", "--finalize"]);
+    let meta = small.meta("1.0");
+    assert_eq!((&meta["images"]["metal"], &meta["build-url"]), (&image, &json!("b")));
+    assert_eq!((&meta["summary"], &meta["s3"]["bucket"]), (&json!("third"), &json!("c")));
 }
 
 /// Two rows of processes, each of which sets keys and tags of its own: in the end all are there.

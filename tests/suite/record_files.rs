@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use nosa::builds::GitSource;
 use nosa::host::Cmd;
 use nosa::ostree::{CommitOptions, Repo, TreeOptions};
 use nosa::pipeline::Digest;
@@ -399,4 +400,17 @@ fn release_metadata_has_fedora_coreos_shape() {
         "write to another file with --output, or remove that one",
     );
     small.refused(&["generate-release-meta"], 2, &["--stream-baseurl <URL>"]);
+    // What the help says of the stream's name.
+    small.publish_with("1.1", &[], |meta, _| {
+        let branch = Some("testing".to_owned());
+        let source = GitSource { commit: "a".repeat(40), origin: "o".to_owned(), branch, dirty: None };
+        meta.config_git = Some(source);
+    });
+    let named = small.json(&call);
+    assert_eq!(named["stream"], "testing");
+    let help = small.ok(&["generate-release-meta", "--help"]);
+    let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    let default = "The stream's name (default: the last part of the build's `ref`, unless its meta.json names a \
+                   branch, as coreos-assembler's do, or an imported image's stream)";
+    assert!(help.contains(default), "{help}");
 }

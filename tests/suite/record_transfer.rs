@@ -175,6 +175,7 @@ fn what_is_not_as_it_says_is_not_taken_over() {
         fs::write(path, text.replace(from, to)).unwrap();
     };
     let meta = "1.1+x~1/x86_64/meta.json";
+    let record = fs::read(place.path().join(meta)).unwrap();
     edit(meta, "os-1.1+x~1-metal4k.x86_64.raw", "../../../escape");
     target.fails(
         &fetch,
@@ -182,7 +183,42 @@ fn what_is_not_as_it_says_is_not_taken_over() {
         &format!("{meta} at {dir} names a file `../../../escape`"),
         "choose another build, or ask who keeps that place",
     );
-    edit(meta, "../../../escape", "os-1.1+x~1-metal4k.x86_64.raw");
+    for taken in ["meta.json", "commitmeta.json", "meta.qemu.json", "manifest-lock.generated.x86_64.json"] {
+        edit(meta, "../../../escape", taken);
+        target.fails(
+            &fetch,
+            5,
+            &format!("{meta} at {dir} names a file `{taken}`"),
+            "choose another build, or ask who keeps that place",
+        );
+        edit(meta, &format!("\"{taken}\""), "\"../../../escape\"");
+    }
+    edit(meta, "../../../escape", "a\\nb");
+    target.fails(
+        &fetch,
+        5,
+        &format!("{meta} at {dir} names a file `a\\nb`"),
+        "choose another build, or ask who keeps that place",
+    );
+    edit(meta, "a\\nb", "os-1.1+x~1-ostree.x86_64.ociarchive");
+    target.fails(
+        &fetch,
+        5,
+        &format!("{meta} at {dir} names the file os-1.1+x~1-ostree.x86_64.ociarchive for two artifacts"),
+        "choose another build, or ask who keeps that place",
+    );
+    fs::write(place.path().join(meta), &record).unwrap();
+    edit(meta, "\"metal4k\"", "\"/../../../../victim\"");
+    target.fails(
+        &fetch,
+        5,
+        &format!(
+            "{meta} at {dir} does not follow the schema: /images/~1..~1..~1..~1..~1victim is no artifact's \
+             name: lower-case letters, digits and -"
+        ),
+        "choose another build, or ask who keeps that place",
+    );
+    fs::write(place.path().join(meta), &record).unwrap();
     edit("builds.json", "1.1+x~1", "../x");
     target.refused(&fetch, 3, &["`../x` cannot be a version"]);
     edit("builds.json", "../x", "1.1+x~1");
@@ -267,6 +303,49 @@ fn what_is_not_as_it_says_is_not_taken_over() {
 }
 
 #[test]
+fn a_fetch_leaves_other_artifacts_files_alone() {
+    let source = Small::new();
+    source.publish("1.0", &[("metal", RAW, b"metal"), ("qemu", "qemu.x86_64.qcow2", b"qemu")]);
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path().to_str().unwrap();
+    source.ok(&["buildupload", "-q", dir]);
+    let target = Small::new();
+    target.ok(&["buildfetch", "-q", "--url", dir, "--artifact", "qemu"]);
+    let (there, here) = (place.path().join("1.0/x86_64"), target.dir.join("builds/1.0/x86_64"));
+    let (disk, before) = ("os-1.0-qemu.x86_64.qcow2", target.files("1.0"));
+    // The place says now that qemu's file is metal's.
+    let mut meta = source.meta("1.0");
+    meta["images"].as_object_mut().unwrap().remove("qemu");
+    meta["images"]["metal"]["path"] = json!(disk);
+    fs::write(there.join("meta.json"), meta.to_string()).unwrap();
+    fs::write(there.join(disk), "metal").unwrap();
+    let fetch = ["buildfetch", "--url", dir, "--artifact", "metal"];
+    target.fails(
+        &fetch,
+        12,
+        &format!("{disk} of build 1.0 is the file of artifact `qemu`, not of `metal`"),
+        "remove the build here first",
+    );
+    assert_eq!(fs::read(here.join(disk)).unwrap(), b"qemu");
+    // And one that nobody lists is somebody's.
+    fs::write(there.join("own.raw"), "metal").unwrap();
+    fs::write(here.join("own.raw"), "own").unwrap();
+    meta["images"]["metal"]["path"] = json!("own.raw");
+    fs::write(there.join("meta.json"), meta.to_string()).unwrap();
+    target.fails(
+        &fetch,
+        12,
+        &format!("{} is there already, and is not artifact `metal`", here.join("own.raw").display()),
+        "move that file away, and run it again",
+    );
+    assert_eq!(fs::read(here.join("own.raw")).unwrap(), b"own");
+    fs::remove_file(here.join("own.raw")).unwrap();
+    target.ok(&["prune", "-q", "--keep-last-n", "0"]);
+    assert_eq!(target.files("1.0"), before);
+    assert_eq!(target.meta("1.0"), source.meta("1.0"));
+}
+
+#[test]
 fn a_fetch_that_is_killed_publishes_a_whole_build_or_none() {
     let source = source();
     let place = tempfile::tempdir().unwrap();
@@ -331,6 +410,46 @@ fn s3() -> Option<S3> {
         std::thread::sleep(Duration::from_millis(100));
     }
     panic!("moto's server does not start");
+}
+
+/// An upload-only role in CI: its credentials come by variables that differ from place to place, and it may not
+/// ask what is there.
+#[test]
+fn the_aws_client_gets_what_ci_gives_it() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let small = Small::new();
+    small.publish("1.0", &[("metal", RAW, &bytes(5, 1_200_000))]);
+    let bin = tempfile::tempdir().unwrap();
+    let (aws, seen) = (bin.path().join("aws"), bin.path().join("seen"));
+    let script = format!(
+        "#!/bin/sh\ncase \"$*\" in\n--version) echo aws-cli/2.9.19 ;;\n\
+         *head-*) echo 'An error occurred (403) when calling the HeadBucket operation: Forbidden' >&2; \
+         exit 254 ;;\n*) env > {} ;;\nesac\n",
+        seen.display()
+    );
+    fs::write(&aws, script).unwrap();
+    fs::set_permissions(&aws, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", bin.path().display(), environment::var("PATH").unwrap());
+    let given = [
+        ("AWS_ROLE_ARN", "arn:aws:iam::1:role/ci"),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", "/run/token"),
+        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://169.254.170.23/v1/credentials"),
+        ("AWS_ENDPOINT_URL_S3", "https://s3.example.com"),
+        ("HTTPS_PROXY", "http://proxy:1"),
+        ("HTTP_PROXY", "http://proxy:2"),
+        ("ALL_PROXY", "http://proxy:3"),
+        ("NO_PROXY", "example.com"),
+        ("OTHER", "x"),
+    ];
+    let mut call = small.call(&["buildupload", "-q", "--skip-builds-json", "s3://bucket/prod"]);
+    call = given.iter().fold(call, |call, (name, value)| call.env(*name, *value)).env("PATH", path);
+    let (code, text) = said(call);
+    assert_eq!(code, 0, "{text}");
+    let seen = fs::read_to_string(seen).unwrap();
+    for (name, value) in given {
+        let passed = seen.lines().any(|line| line == format!("{name}={value}"));
+        assert_eq!(passed, name != "OTHER", "{name} in {seen}");
+    }
 }
 
 #[test]

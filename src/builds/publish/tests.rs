@@ -202,6 +202,41 @@ fn a_switched_artifact_is_the_old_one_or_the_new_one_after_any_step() {
 }
 
 #[test]
+fn an_artifact_takes_no_place_but_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let workdir = workdir(&dir.path().join("w"));
+    let lock = workdir.lock("test").unwrap();
+    let build = stage(&workdir, &lock, "1.0").publish(&meta("1.0"), 0).unwrap();
+    let victim = dir.path().join("victim.switch");
+    raw::write(&victim, "precious").unwrap();
+    let (source, disk) = disk(dir.path(), "new");
+    let at = |path: &str| Artifact { path: path.to_owned(), ..disk.clone() };
+    for (name, path, cause) in [
+        ("/../../../../victim", "new", "`/../../../../victim` cannot name an artifact"),
+        ("Qemu", "new", "`Qemu` cannot name an artifact"),
+        ("-", "new", "`-` cannot name an artifact"),
+        ("qemu", "meta.json", "`meta.json` cannot name an artifact's file"),
+        ("qemu", "meta.metal.json", "`meta.metal.json` cannot name an artifact's file"),
+        ("qemu", "stages.json", "`stages.json` cannot name an artifact's file"),
+        ("qemu", "a\nb", "`a\\nb` cannot name an artifact's file"),
+        (
+            "qemu",
+            "os.ociarchive",
+            "os.ociarchive of build 1.0 is the file of artifact `ostree`, not of `qemu`",
+        ),
+    ] {
+        let added = build.add_artifact(&lock, name, &source, &at(path), 1).unwrap_err();
+        raw::write(build.beside(path).unwrap(), "new").unwrap();
+        let switched = build.switch_artifact(&lock, name, &at(path), 1, &mut |_| Ok(())).unwrap_err();
+        assert_eq!((added.to_string().as_str(), switched.to_string().as_str()), (cause, cause));
+    }
+    workdir.recover(&lock).unwrap();
+    assert_whole(&workdir, "1.0");
+    assert_eq!(raw::read_to_string(&victim).unwrap(), "precious");
+    assert_eq!(fs::read_dir_sorted(build.dir()).unwrap().len(), 2, "meta.json and os.ociarchive");
+}
+
+#[test]
 fn a_meta_json_that_changed_meanwhile_is_joined() {
     let dir = tempfile::tempdir().unwrap();
     let workdir = workdir(dir.path());
