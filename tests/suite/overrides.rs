@@ -23,7 +23,7 @@ fn a_package_and_a_file_stand_in_and_the_build_says_so() {
     let mut unwanted = Made::new("nobody-asks", "1.0").file("/usr/share/nobody", "n");
     unwanted.depends.clear();
     Debs::write(&debs, &unwanted);
-    fs::write(rootfs.join("hosts"), "127.0.0.1 mine\n").unwrap();
+    fs::write(rootfs.join("locale.conf"), "LANG=mine\n").unwrap();
 
     // A lock is for everybody: it holds what the repositories have.
     let said = work.ok(&["fetch", "--update-lockfile"]);
@@ -56,7 +56,7 @@ fn a_package_and_a_file_stand_in_and_the_build_says_so() {
     });
     let trees: Vec<_> = mine.collect();
     assert_eq!(trees.len(), 1, "{trees:?}");
-    assert_eq!(fs::read_to_string(trees[0].join("usr/etc/hosts")).unwrap(), "127.0.0.1 mine\n");
+    assert_eq!(fs::read_to_string(trees[0].join("usr/etc/locale.conf")).unwrap(), "LANG=mine\n");
 
     // Without them it is another build, and says nothing of the kind.
     fs::remove_dir_all(work.dir.join("overrides")).unwrap();
