@@ -4,6 +4,7 @@
 
 mod apt;
 mod backend;
+mod blame;
 pub mod deb;
 mod dnf;
 mod held;

@@ -4,6 +4,7 @@ use super::config::Repository;
 use crate::failure::{Failure, Kind};
 use crate::host::CommandError;
 use crate::packages::backend::Request;
+use crate::packages::blame::Blame;
 
 /// What went wrong in `apt-get update` or a download.
 pub(super) fn of_update(
@@ -93,25 +94,9 @@ pub(super) fn of_resolve(request: &Request, printed: &[String], error: anyhow::E
     };
     let details: Vec<&str> =
         complaints[first + 1..].iter().copied().take_while(|line| !line.starts_with("E:")).collect();
-    let origins: Vec<String> = request
-        .packages
-        .iter()
-        .filter(|wanted| !wanted.origin.is_empty() && details.iter().any(|line| mentions(line, &wanted.name)))
-        .map(|wanted| format!("{} ({})", wanted.name, wanted.origin))
-        .collect();
-    let excluded: Vec<&str> = request
-        .exclude
-        .iter()
-        .map(String::as_str)
-        .filter(|name| details.iter().any(|line| mentions(line, name)))
-        .collect();
-    let from =
-        if origins.is_empty() { String::new() } else { format!("; asked for: {}", origins.join(", ")) };
-    let cure = if excluded.is_empty() {
-        "drop one of the packages that fight, or pin a version that fits".to_owned()
-    } else {
-        format!("{} is in exclude-packages: drop it there, or the package that needs it", excluded.join(", "))
-    };
+    let Blame { asked_for, cure } =
+        Blame::of(request, |name| details.iter().any(|line| mentions(line, name)));
+    let from = if asked_for.is_empty() { String::new() } else { format!("; asked for: {asked_for}") };
     let cause = format!("the packages cannot be installed together: {}{from}", details.join("; "));
     Failure::new(Kind::Resolve, cause, cure).into()
 }

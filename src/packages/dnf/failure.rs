@@ -6,6 +6,7 @@ use super::config::YumRepository;
 use super::session::Refusal;
 use crate::failure::{Failure, Kind};
 use crate::packages::backend::Request;
+use crate::packages::blame::Blame;
 
 /// A refusal that no request can explain better; what concerns packages asked for is passed on as it is.
 pub(super) fn of_repository(refusal: Refusal, repositories: &[YumRepository]) -> anyhow::Error {
@@ -98,21 +99,8 @@ fn conflict(text: &str, request: &Request) -> Failure {
         text.split(|c: char| !(c.is_ascii_alphanumeric() || "+-._".contains(c)))
             .any(|word| word == name || word.strip_prefix(name).is_some_and(starts_a_version))
     };
-    let origins: Vec<String> = request
-        .packages
-        .iter()
-        .filter(|wanted| !wanted.origin.is_empty() && mentioned(&wanted.name))
-        .map(|wanted| format!("{} ({})", wanted.name, wanted.origin))
-        .collect();
-    let excluded: Vec<&str> =
-        request.exclude.iter().map(String::as_str).filter(|name| mentioned(name)).collect();
-    let from =
-        if origins.is_empty() { String::new() } else { format!(" (asked for: {})", origins.join(", ")) };
-    let cure = if excluded.is_empty() {
-        "drop one of the packages that fight, or pin a version that fits".to_owned()
-    } else {
-        format!("{} is in exclude-packages: drop it there, or the package that needs it", excluded.join(", "))
-    };
+    let Blame { asked_for, cure } = Blame::of(request, mentioned);
+    let from = if asked_for.is_empty() { String::new() } else { format!(" (asked for: {asked_for})") };
     let cause = format!("the packages cannot be installed together{from}:{}", indented(text));
     Failure::new(Kind::Resolve, cause, cure)
 }
