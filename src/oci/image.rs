@@ -18,7 +18,7 @@ use crate::pipeline::Digest;
 /// The annotation of a layer that names its packages.
 const COMPONENTS: &str = "ostree.components";
 /// The annotation of an index's entry that names the image.
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
+pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 /// A layer that was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,7 +112,7 @@ fn descriptor(media_type: MediaType, digest: Digest, size: u64) -> Result<Descri
 }
 
 /// OCI's name of an architecture, from the kernel's.
-fn arch(name: &str) -> Arch {
+pub(super) fn arch(name: &str) -> Arch {
     let name = match name {
         "x86_64" => "amd64",
         "aarch64" => "arm64",

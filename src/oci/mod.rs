@@ -9,11 +9,15 @@ mod artifact;
 mod export;
 mod image;
 mod layer;
+mod layout;
 mod plan;
+mod reference;
 mod stage;
 mod tarball;
 
 pub use artifact::OciArchive;
 pub use export::{Compression, ExportOptions, Exported, export};
+pub use layout::{Blob, Image, Layout};
 pub use plan::{LayerPlan, PlannedLayer};
+pub use reference::{ImageRef, Repository};
 pub use stage::Encapsulate;
