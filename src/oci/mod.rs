@@ -6,6 +6,7 @@
 
 mod archive;
 mod artifact;
+mod directory;
 mod export;
 mod image;
 mod layer;
@@ -16,7 +17,9 @@ mod stage;
 mod tarball;
 
 pub use artifact::OciArchive;
+pub use directory::NewLayout;
 pub use export::{Compression, ExportOptions, Exported, export};
+pub use image::arch as architecture;
 pub use layout::{Blob, Image, Layout};
 pub use plan::{LayerPlan, PlannedLayer};
 pub use reference::{ImageRef, Repository};
