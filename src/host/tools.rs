@@ -154,13 +154,13 @@ pub const AWS: Tool = Tool {
     purpose: "fetching and uploading builds in S3",
 };
 
-/// skopeo signs images in registries. From 1.9 it knows sigstore's keys.
+/// skopeo signs images in registries. Debian 12's 1.9 has sigstore switched off.
 pub const SKOPEO: Tool = Tool {
     name: "skopeo",
-    least: &[1, 9],
+    least: &[1, 11],
     version_args: &["--version"],
     package: "skopeo",
-    purpose: "signing images in registries",
+    purpose: "signing images in registries (Debian 12: from a later release)",
 };
 
 /// Programs that only some commands or configurations need, which check for them themselves.

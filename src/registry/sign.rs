@@ -10,7 +10,7 @@ use serde_json::json;
 use super::access::Access;
 use super::credentials::{self, Credentials};
 use crate::failure::{Failure, Kind};
-use crate::host::{self, Cmd, environment, fs, tool};
+use crate::host::{self, Cmd, CommandError, environment, fs, tool};
 use crate::oci::Repository;
 use crate::pipeline::{Digest, Reporter, Unit};
 
@@ -55,9 +55,13 @@ pub fn sign(
         let from = format!("docker://{name}@sha256:{digest}");
         let to = format!("docker://{name}:{tag}");
         call.clone().arg(from).arg(&to).run_lines(|line| report.detail(line)).map_err(|error| {
+            // All of it was told as it came; its last line is the reason.
+            let tail = error.downcast_ref::<CommandError>().and_then(|error| error.tail.last().cloned());
+            let why = tail.unwrap_or_else(|| format!("{error:#}"));
+            let why = why.split_once("msg=").map_or(why.as_str(), |(_, why)| why.trim_matches('"')).to_owned();
             Failure::new(
                 Kind::Build,
-                format!("signing {to} failed: {error:#}"),
+                format!("signing {to} failed: {why}"),
                 "see that the key and its passphrase are right (--sign-passphrase-file); the image is pushed, but not signed",
             )
         })?;
