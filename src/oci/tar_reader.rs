@@ -80,6 +80,13 @@ impl<R: Read> TarReader<R> {
         let size = number(&said.pax, b"size")?.map_or_else(|| header.entry_size(), Ok)?;
         let size = if kind.is_file() { size } else { 0 };
         self.start(size)?;
+        // Other kinds may leave these fields blank.
+        let device = match kind {
+            EntryType::Char | EntryType::Block => {
+                (header.device_major()?.unwrap_or_default(), header.device_minor()?.unwrap_or_default())
+            }
+            _ => (0, 0),
+        };
         let path = said.pax.remove(b"path".as_slice()).or(said.long_name);
         let target = said.pax.remove(b"linkpath".as_slice()).or(said.long_target);
         let entry = RawEntry {
@@ -92,7 +99,7 @@ impl<R: Read> TarReader<R> {
             gid: number(&said.pax, b"gid")?.map_or_else(|| header.gid(), Ok)?,
             mtime: header.mtime().unwrap_or_default(),
             size,
-            device: (header.device_major()?.unwrap_or_default(), header.device_minor()?.unwrap_or_default()),
+            device,
             xattrs: said
                 .pax
                 .into_iter()
