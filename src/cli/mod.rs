@@ -18,6 +18,7 @@ mod kola;
 mod list;
 mod manifest;
 mod meta;
+mod oci;
 mod prune;
 mod reach;
 mod release_meta;
@@ -75,6 +76,8 @@ enum Command {
     Meta(meta::Args),
     Tag(tag::Args),
     Diff(diff::Args),
+    #[command(subcommand)]
+    Oci(oci::Command),
     Compress(compress::Args),
     #[command(visible_alias = "uncompress")]
     Decompress(compress::Shared),
@@ -154,6 +157,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Meta(args) => meta::run(&args, &context)?,
         Command::Tag(args) => tag::run(&args, &context)?,
         Command::Diff(args) => diff::run(&args, &context)?,
+        Command::Oci(command) => oci::run(&command, &context)?,
         Command::Compress(args) => compress::run(&args, &context)?,
         Command::Decompress(args) => compress::undo(&args, &context)?,
         Command::BuildValidate(args) => build_validate::run(&args, &context)?,

@@ -21,6 +21,9 @@ pub use artifact::OciArchive;
 pub use export::{Compression, ExportOptions, Exported, export};
 pub use layer_reader::{Budget, EntryKind, LayerEntry};
 pub use layout::{Blob, Image, Layout};
-pub use plan::{LayerPlan, PlannedLayer};
+pub use plan::{
+    BlobRecord, Cause, ChangedLayer, Component, Contents, FEWEST_LAYERS, History, LayerPlan, LayerRecord,
+    MAX_LAYERS, MOST_LAYERS, PlanRecord, PlannedLayer, Planning, Unit, UnitRecord, UpdateCost,
+};
 pub use reference::{ImageRef, Repository};
 pub use stage::Encapsulate;
