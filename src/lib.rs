@@ -20,6 +20,7 @@ pub mod ostree;
 pub mod packages;
 pub mod pipeline;
 pub mod recipe;
+pub mod registry;
 pub mod release;
 pub mod rootfs;
 pub mod sandbox;

@@ -6,6 +6,7 @@
 
 mod archive;
 mod artifact;
+mod directory;
 mod export;
 mod image;
 mod layer;
@@ -18,7 +19,9 @@ mod tar_reader;
 mod tarball;
 
 pub use artifact::OciArchive;
+pub use directory::NewLayout;
 pub use export::{Compression, ExportOptions, Exported, export};
+pub use image::arch as architecture;
 pub use layer_reader::{Budget, EntryKind, LayerEntry};
 pub use layout::{Blob, Image, Layout};
 pub use plan::{
