@@ -45,7 +45,7 @@ impl Encapsulate {
 impl Stage for Encapsulate {
     type Output = OciArchive;
     const NAME: &'static str = "oci-archive";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     fn key(&self, hash: &mut KeyHasher) {
         hash.input("commit", self.commit.digest());
