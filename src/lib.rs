@@ -8,6 +8,7 @@ pub mod builds;
 pub mod cli;
 pub mod compare;
 pub mod compression;
+pub mod derive;
 pub mod disk;
 pub mod document;
 pub mod embedded;
