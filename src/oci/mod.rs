@@ -8,6 +8,7 @@ mod archive;
 mod artifact;
 mod export;
 mod image;
+mod keep;
 mod layer;
 mod layout;
 mod plan;
