@@ -67,6 +67,12 @@ impl Layout {
         Failure::new(Kind::Artifact, format!("{} is not an OCI image layout", path.display()), cure)
     }
 
+    /// Where it lies.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The image of that name, or the only one, for the base architecture `basearch`.
     pub fn image(&self, name: Option<&str>, basearch: &str) -> Result<Image> {
         let index = self.member("index.json", LARGEST_DOCUMENT)?;
@@ -265,7 +271,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8], path: &Path, what: &str) -> Result<T
         .map_err(|error| damaged(path, &format!("{what} is not what OCI says: {error}")))
 }
 
-fn damaged(path: &Path, what: &str) -> anyhow::Error {
+pub(super) fn damaged(path: &Path, what: &str) -> anyhow::Error {
     Failure::new(
         Kind::Artifact,
         format!("{} is damaged: {what}", path.display()),

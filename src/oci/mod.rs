@@ -10,14 +10,17 @@ mod export;
 mod image;
 mod keep;
 mod layer;
+mod layer_reader;
 mod layout;
 mod plan;
 mod reference;
 mod stage;
+mod tar_reader;
 mod tarball;
 
 pub use artifact::OciArchive;
 pub use export::{Compression, ExportOptions, Exported, export};
+pub use layer_reader::{Budget, EntryKind, LayerEntry};
 pub use layout::{Blob, Image, Layout};
 pub use plan::{LayerPlan, PlannedLayer};
 pub use reference::{ImageRef, Repository};

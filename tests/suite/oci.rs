@@ -13,6 +13,7 @@ use nosa::pipeline::{Artifact as _, Digest};
 use tar::EntryType;
 
 use crate::judge::judge;
+use crate::registry_server::Registry;
 use crate::sample;
 
 struct Fixture {
@@ -243,6 +244,29 @@ fn skopeo_reads_the_image() {
     assert!(raw == exported.manifest_bytes);
     let copy = format!("oci:{}", fixture.dir.path().join("copy").display());
     skopeo.args(["copy", "-q", &source, &copy]).run().unwrap();
+}
+
+#[test]
+fn a_registry_gives_back_what_it_was_given() {
+    let Some(skopeo) = judge("skopeo") else { return };
+    let Some(registry) = Registry::start() else { return };
+    let fixture = fixture();
+    for (name, compression) in [("gzip", Compression::Gzip), ("zstd", Compression::Zstd)] {
+        let (archive, exported) = fixture.export(name, 4, &ExportOptions { compression, ..options() });
+        let image = registry.image(&format!("nosa/{name}:41.0"));
+        let copy = |from: &str, to: &str| {
+            let call =
+                skopeo.clone().args(["copy", "-q", "--src-tls-verify=false", "--dest-tls-verify=false"]);
+            call.args([from, to]).run().unwrap();
+        };
+        copy(&format!("oci-archive:{}", archive.display()), &image);
+        assert_eq!(registry.blobs()[&exported.manifest.to_string()], exported.manifest_bytes.len() as u64);
+        let back = format!("oci:{}", fixture.dir.path().join(format!("{name}-back")).display());
+        copy(&image, &back);
+        let call = skopeo.clone().args(["inspect", "--format", "{{.Digest}}", &back]);
+        assert_eq!(call.output().unwrap().text().trim(), format!("sha256:{}", exported.manifest));
+    }
+    assert!(registry.log().contains("/v2/nosa/zstd/manifests/41.0"));
 }
 
 #[test]
