@@ -9,6 +9,7 @@ mod artifact;
 mod directory;
 mod export;
 mod image;
+mod keep;
 mod layer;
 mod layer_reader;
 mod layout;
