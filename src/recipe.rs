@@ -3,6 +3,7 @@
 //! [`Recipe::open`] reads the configuration; each method after it is one step of the flow and returns what
 //! the next one needs. No step knows argv, formats or the terminal.
 
+mod container;
 mod image;
 mod overrides;
 mod publish;
@@ -15,6 +16,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+pub use container::{
+    ArchTags, PushContainer, PushManifest, architectures, copy_container, push_container,
+    push_container_manifest, push_images, refuse_format,
+};
 use image::Before;
 pub use image::{ImageOptions, ImagePlan, OCI_PLAN, PlanSource, Update, image_plan};
 use overrides::Overrides;

@@ -9,6 +9,7 @@ mod buildupload;
 mod clean;
 mod compress;
 mod context;
+mod copy_container;
 mod diff;
 mod doctor;
 mod fetch;
@@ -21,7 +22,10 @@ mod manifest;
 mod meta;
 mod oci;
 mod prune;
+mod push_container;
+mod push_container_manifest;
 mod reach;
+mod registry_options;
 mod release_meta;
 pub mod render;
 mod run;
@@ -87,6 +91,9 @@ enum Command {
     GenerateReleaseMeta(release_meta::Args),
     Buildfetch(buildfetch::Args),
     Buildupload(buildupload::Args),
+    PushContainer(push_container::Args),
+    PushContainerManifest(push_container_manifest::Args),
+    CopyContainer(copy_container::Args),
     Prune(prune::Args),
     Clean(clean::Args),
     Basearch(basearch::Args),
@@ -167,6 +174,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::GenerateReleaseMeta(args) => release_meta::run(&args, &context)?,
         Command::Buildfetch(args) => buildfetch::run(&args, &context)?,
         Command::Buildupload(args) => buildupload::run(&args, &context)?,
+        Command::PushContainer(args) => push_container::run(&args, &context)?,
+        Command::PushContainerManifest(args) => push_container_manifest::run(&args, &context)?,
+        Command::CopyContainer(args) => copy_container::run(&args, &context)?,
         Command::Prune(args) => prune::run(&args, &context)?,
         Command::Clean(args) => clean::run(&args, &context)?,
         Command::Basearch(args) => basearch::run(&args, &context)?,

@@ -163,8 +163,17 @@ pub const PODMAN: Tool = Tool {
     purpose: "building images from Containerfiles",
 };
 
+/// skopeo signs images in registries. From 1.9 it knows sigstore's keys.
+pub const SKOPEO: Tool = Tool {
+    name: "skopeo",
+    least: &[1, 9],
+    version_args: &["--version"],
+    package: "skopeo",
+    purpose: "signing images in registries",
+};
+
 /// Programs that only some commands or configurations need, which check for them themselves.
-pub const OCCASIONAL: &[&Tool] = &[&DNF, &RPM, &SQLITE3, &CURL, &GPG, &AWS, &PODMAN];
+pub const OCCASIONAL: &[&Tool] = &[&DNF, &RPM, &SQLITE3, &CURL, &GPG, &AWS, &PODMAN, &SKOPEO];
 
 /// What building and booting needs.
 pub const TOOLS: &[&Tool] =
