@@ -3,6 +3,7 @@
 //! [`Recipe::open`] reads the configuration; each method after it is one step of the flow and returns what
 //! the next one needs. No step knows argv, formats or the terminal.
 
+mod import;
 mod overrides;
 mod publish;
 mod source;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+pub use import::{Fetched, Origin};
 use overrides::Overrides;
 pub use overrides::overrides_in;
 pub use publish::{Outcome, Publisher, STAGES};

@@ -13,6 +13,7 @@ mod diff;
 mod doctor;
 mod fetch;
 mod image;
+mod import;
 mod init;
 mod kola;
 mod list;
@@ -68,6 +69,7 @@ enum Command {
     Fetch(fetch::Args),
     Build(build::Args),
     Buildextend(buildextend::Args),
+    Import(import::Args),
     List(list::Args),
     Manifest(manifest::Args),
     Validate(validate::Args),
@@ -147,6 +149,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Fetch(args) => fetch::run(&args, &context)?,
         Command::Build(args) => build::run(&args, &context)?,
         Command::Buildextend(args) => buildextend::run(&args, &context)?,
+        Command::Import(args) => import::run(&args, &context)?,
         Command::List(args) => list::run(&args, &context)?,
         Command::Manifest(args) => manifest::run(&args, &context)?,
         Command::Validate(args) => validate::run(&args, &context)?,

@@ -153,9 +153,17 @@ pub const AWS: Tool = Tool {
     package: "awscli",
     purpose: "fetching and uploading builds in S3",
 };
+/// skopeo signs images in registries and takes them out of podman's storage. From 1.9 it knows sigstore's keys.
+pub const SKOPEO: Tool = Tool {
+    name: "skopeo",
+    least: &[1, 9],
+    version_args: &["--version"],
+    package: "skopeo",
+    purpose: "signing images in registries, taking images out of podman's storage",
+};
 
 /// Programs that only some commands or configurations need, which check for them themselves.
-pub const OCCASIONAL: &[&Tool] = &[&DNF, &RPM, &SQLITE3, &CURL, &GPG, &AWS];
+pub const OCCASIONAL: &[&Tool] = &[&DNF, &RPM, &SQLITE3, &CURL, &GPG, &AWS, &SKOPEO];
 
 /// What building and booting needs.
 pub const TOOLS: &[&Tool] =

@@ -47,20 +47,10 @@ impl OciArchive {
             size: exported.size,
             diff_ids: exported.diff_ids.clone(),
         };
-        artifact.save(out, &exported.manifest_bytes)?;
+        fs::write(&artifact.manifest_path, &exported.manifest_bytes)?;
+        let text = serde_json::to_string_pretty(&artifact).context("encoding an image's record")?;
+        fs::write(&out.join(RECORD), text)?;
         Ok(artifact)
-    }
-
-    /// Where the manifest's bytes are in `out`.
-    pub(super) fn manifest_path(out: &Path) -> PathBuf {
-        out.join(MANIFEST)
-    }
-
-    /// Writes the record, and the manifest beside it.
-    pub(super) fn save(&self, out: &Path, manifest: &[u8]) -> Result<()> {
-        fs::write(&self.manifest_path, manifest)?;
-        let text = serde_json::to_string_pretty(self).context("encoding an image's record")?;
-        fs::write(&out.join(RECORD), text)
     }
 }
 

@@ -20,6 +20,7 @@ mod tarball;
 
 pub use artifact::OciArchive;
 pub use export::{Compression, ExportOptions, Exported, export};
+pub use keep::KeptImage;
 pub use layer_reader::{Budget, EntryKind, LayerEntry};
 pub use layout::{Blob, Image, Layout};
 pub use plan::{LayerPlan, PlannedLayer};
