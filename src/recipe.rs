@@ -5,6 +5,7 @@
 
 mod container;
 mod image;
+mod import;
 mod overrides;
 mod publish;
 mod source;
@@ -22,6 +23,7 @@ pub use container::{
 };
 use image::Before;
 pub use image::{ImageOptions, ImagePlan, OCI_PLAN, PlanSource, Update, image_plan};
+pub use import::{Fetched, Origin};
 use overrides::Overrides;
 pub use overrides::overrides_in;
 pub use publish::{Outcome, Publisher, STAGES};

@@ -14,6 +14,7 @@ mod diff;
 mod doctor;
 mod fetch;
 mod image;
+mod import;
 mod init;
 mod kola;
 mod lint;
@@ -74,6 +75,7 @@ enum Command {
     Fetch(fetch::Args),
     Build(build::Args),
     Buildextend(buildextend::Args),
+    Import(import::Args),
     List(list::Args),
     Manifest(manifest::Args),
     Validate(validate::Args),
@@ -159,6 +161,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Fetch(args) => fetch::run(&args, &context)?,
         Command::Build(args) => build::run(&args, &context)?,
         Command::Buildextend(args) => buildextend::run(&args, &context)?,
+        Command::Import(args) => import::run(&args, &context)?,
         Command::List(args) => list::run(&args, &context)?,
         Command::Manifest(args) => manifest::run(&args, &context)?,
         Command::Validate(args) => validate::run(&args, &context)?,

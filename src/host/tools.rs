@@ -153,6 +153,14 @@ pub const AWS: Tool = Tool {
     package: "awscli",
     purpose: "fetching and uploading builds in S3",
 };
+/// skopeo signs images in registries and takes them out of podman's storage. From 1.9 it knows sigstore's keys.
+pub const SKOPEO: Tool = Tool {
+    name: "skopeo",
+    least: &[1, 9],
+    version_args: &["--version"],
+    package: "skopeo",
+    purpose: "signing images in registries, taking images out of podman's storage",
+};
 
 /// podman builds and keeps container images.
 pub const PODMAN: Tool = Tool {
@@ -161,15 +169,6 @@ pub const PODMAN: Tool = Tool {
     version_args: &["--version"],
     package: "podman",
     purpose: "building images from Containerfiles",
-};
-
-/// skopeo signs images in registries. From 1.9 it knows sigstore's keys.
-pub const SKOPEO: Tool = Tool {
-    name: "skopeo",
-    least: &[1, 9],
-    version_args: &["--version"],
-    package: "skopeo",
-    purpose: "signing images in registries",
 };
 
 /// Programs that only some commands or configurations need, which check for them themselves.

@@ -23,6 +23,7 @@ pub use artifact::OciArchive;
 pub use directory::NewLayout;
 pub use export::{Compression, ExportOptions, Exported, export};
 pub use image::arch as architecture;
+pub use keep::KeptImage;
 pub use layer_reader::{Budget, EntryKind, LayerEntry};
 pub use layout::{Blob, Image, Layout};
 pub use plan::{
