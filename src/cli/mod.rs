@@ -15,6 +15,7 @@ mod fetch;
 mod image;
 mod init;
 mod kola;
+mod lint;
 mod list;
 mod manifest;
 mod meta;
@@ -91,6 +92,7 @@ enum Command {
     Basearch(basearch::Args),
     Run(run::Args),
     Kola(kola::Args),
+    Lint(lint::Args),
     Doctor(doctor::Args),
 }
 
@@ -170,6 +172,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Basearch(args) => basearch::run(&args, &context)?,
         Command::Run(args) => run::run(&args, &context)?,
         Command::Kola(args) => kola::run(&args, &context)?,
+        Command::Lint(args) => lint::run(&args, &context)?,
         Command::Doctor(args) => doctor::run(&args, &context)?,
     }
     Ok(ExitCode::SUCCESS)

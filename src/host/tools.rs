@@ -154,8 +154,17 @@ pub const AWS: Tool = Tool {
     purpose: "fetching and uploading builds in S3",
 };
 
+/// podman builds and keeps container images.
+pub const PODMAN: Tool = Tool {
+    name: "podman",
+    least: &[4, 3],
+    version_args: &["--version"],
+    package: "podman",
+    purpose: "building images from Containerfiles",
+};
+
 /// Programs that only some commands or configurations need, which check for them themselves.
-pub const OCCASIONAL: &[&Tool] = &[&DNF, &RPM, &SQLITE3, &CURL, &GPG, &AWS];
+pub const OCCASIONAL: &[&Tool] = &[&DNF, &RPM, &SQLITE3, &CURL, &GPG, &AWS, &PODMAN];
 
 /// What building and booting needs.
 pub const TOOLS: &[&Tool] =
