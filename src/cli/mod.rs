@@ -9,6 +9,7 @@ mod buildupload;
 mod clean;
 mod compress;
 mod context;
+mod derive;
 mod diff;
 mod doctor;
 mod fetch;
@@ -92,6 +93,7 @@ enum Command {
     Basearch(basearch::Args),
     Run(run::Args),
     Kola(kola::Args),
+    Derive(derive::Args),
     Lint(lint::Args),
     Doctor(doctor::Args),
 }
@@ -172,6 +174,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Basearch(args) => basearch::run(&args, &context)?,
         Command::Run(args) => run::run(&args, &context)?,
         Command::Kola(args) => kola::run(&args, &context)?,
+        Command::Derive(args) => derive::run(&args, &context)?,
         Command::Lint(args) => lint::run(&args, &context)?,
         Command::Doctor(args) => doctor::run(&args, &context)?,
     }

@@ -19,6 +19,9 @@ use crate::failure::{Failure, Kind};
 use crate::host::fs;
 use crate::pipeline::{Digest, Hashing};
 
+/// Up to this size it is not worth dropping a layer; the empty one may be added twice.
+const SMALL: u64 = 64 << 10;
+
 /// An image that a builder gave.
 #[derive(Debug)]
 pub struct DockerArchive {
@@ -35,7 +38,7 @@ pub struct DockerLayer {
     pub diff_id: Digest,
     /// Its size.
     pub size: u64,
-    /// Where it lies, unless the caller has it already.
+    /// Where it lies, unless it is a large one that the caller has already.
     pub file: Option<PathBuf>,
 }
 
@@ -78,7 +81,7 @@ pub fn write_docker_archive(layout: &Layout, image: &Image, name: &str, out: imp
     Ok(())
 }
 
-/// Reads what a builder gave; layers go to `scratch`, but for those in `known`.
+/// Reads what a builder gave; layers go to `scratch`, but for large ones in `known`.
 pub fn read_docker_archive(
     input: impl Read,
     known: &BTreeSet<Digest>,
@@ -94,7 +97,7 @@ pub fn read_docker_archive(
         let mut out = Hashing::new(fs::create(&file)?);
         io::copy(&mut tar, &mut out).with_context(|| format!("writing {}", file.display()))?;
         let (digest, size, _) = out.finish();
-        let kept = !known.contains(&digest);
+        let kept = size <= SMALL || !known.contains(&digest);
         if !kept {
             fs::remove_file_if_exists(&file)?;
         }
