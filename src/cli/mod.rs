@@ -10,6 +10,7 @@ mod clean;
 mod compress;
 mod context;
 mod copy_container;
+mod derive;
 mod diff;
 mod doctor;
 mod fetch;
@@ -101,6 +102,7 @@ enum Command {
     Basearch(basearch::Args),
     Run(run::Args),
     Kola(kola::Args),
+    Derive(derive::Args),
     Lint(lint::Args),
     Doctor(doctor::Args),
 }
@@ -185,6 +187,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Basearch(args) => basearch::run(&args, &context)?,
         Command::Run(args) => run::run(&args, &context)?,
         Command::Kola(args) => kola::run(&args, &context)?,
+        Command::Derive(args) => derive::run(&args, &context)?,
         Command::Lint(args) => lint::run(&args, &context)?,
         Command::Doctor(args) => doctor::run(&args, &context)?,
     }

@@ -260,6 +260,12 @@ impl Layout {
 }
 
 impl Blob {
+    /// What its descriptor says that its digest is.
+    #[must_use]
+    pub const fn digest(&self) -> Digest {
+        self.digest
+    }
+
     /// Reads what is left and compares size and digest with what the descriptor says; the error is one phrase.
     pub fn finish(mut self) -> Result<(), String> {
         io::copy(&mut self.inner, &mut io::sink()).map_err(|error| error.to_string())?;
