@@ -162,8 +162,17 @@ pub const SKOPEO: Tool = Tool {
     purpose: "signing images in registries, taking images out of podman's storage",
 };
 
+/// podman builds and keeps container images.
+pub const PODMAN: Tool = Tool {
+    name: "podman",
+    least: &[4, 3],
+    version_args: &["--version"],
+    package: "podman",
+    purpose: "building images from Containerfiles",
+};
+
 /// Programs that only some commands or configurations need, which check for them themselves.
-pub const OCCASIONAL: &[&Tool] = &[&DNF, &RPM, &SQLITE3, &CURL, &GPG, &AWS, &SKOPEO];
+pub const OCCASIONAL: &[&Tool] = &[&DNF, &RPM, &SQLITE3, &CURL, &GPG, &AWS, &PODMAN, &SKOPEO];
 
 /// What building and booting needs.
 pub const TOOLS: &[&Tool] =
