@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use oci_spec::image::MediaType;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -38,8 +39,6 @@ pub struct Import<'a> {
     pub image: &'a Image,
     /// The branch that the build will name; the commit does not depend on it.
     pub branch: String,
-    /// The version that the build will have; the commit does not depend on it.
-    pub version: String,
 }
 
 /// What came of an image.
@@ -91,7 +90,6 @@ impl Stage for Import<'_> {
     fn key(&self, hash: &mut KeyHasher) {
         hash.input("image", self.image.digest);
         hash.input("branch", &self.branch);
-        hash.input("version", &self.version);
     }
 
     fn tools(&self) -> &'static [&'static Tool] {
@@ -104,11 +102,13 @@ impl Stage for Import<'_> {
         self.layout.keep(self.image, &work.out(), &progress)?;
         drop(progress);
         let repo = Repo::create(&work.shared(REPO)?)?;
-        let progress = work.report.progress("reading the image's layers", total, Unit::Bytes);
+        let progress = work.report.progress("reading the image's layers", 0, Unit::Bytes);
         let incoming = Incoming::new(&repo)?;
         let reader = Reader { layout: self.layout, image: self.image, incoming, progress };
         let (committed, record) = reader.import()?;
-        OstreeCommit::record(&work.out(), (REPO, &repo), &committed, &self.branch, &self.version)?;
+        let object = repo.commit_object(committed.commit)?;
+        let version = object.metadata.text(key::VERSION).unwrap_or_default();
+        OstreeCommit::record(&work.out(), (REPO, &repo), &committed, &self.branch, version)?;
         let text = serde_json::to_string_pretty(&record).context("encoding an import's record")?;
         fs::write(&work.out().join(RECORD), text)?;
         Imported::load(&work.out())
@@ -139,6 +139,11 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn import(self) -> Result<(Committed, Record)> {
+        let kind = self.image.manifest.config().media_type();
+        if *kind != MediaType::ImageConfig {
+            let cure = "name an image that runs as a container; this is another kind of artifact";
+            return Err(Refused::with(format!("its configuration is {kind}"), cure).at("the image").into());
+        }
         let labels = Imported::labels(self.image);
         let layers = layers(self.layout, self.image);
         let (own, others) = split(&layers, &labels)?;

@@ -86,13 +86,12 @@ impl Publisher<'_> {
             layout: &fetched.layout,
             image: &fetched.image,
             branch: self.recipe.manifest().reference.clone(),
-            version: version.clone(),
         })?;
         imported.warnings.iter().for_each(|warning| self.recipe.pipeline.report().warn(warning));
 
         let genver = self.free_genver(&version)?;
         let staging = self.workdir.stage(self.lock, &build_id(&version, genver), self.arch)?;
-        let mut meta = self.meta_of(fetched, &imported, genver)?;
+        let mut meta = self.meta_of(fetched, &imported, (&version, genver))?;
         self.stage_files(&staging, &imported, &mut meta)?;
         self.recipe.pipeline.history().append(&staging.path().join(STAGES))?;
         Ok(Origin::New(staging.publish(&meta, clock::now())?))
@@ -110,7 +109,8 @@ impl Publisher<'_> {
         let meta = build.meta()?;
         let same = meta.oci_imported == Some(true)
             && meta.base_oscontainer.as_ref().and_then(|image| image.digest.as_deref()) == Some(digest)
-            && version.is_none_or(|version| version == meta.ostree_version);
+            && version
+                .is_none_or(|version| build_id(version, meta.image_genver.unwrap_or(0)) == meta.buildid);
         Ok(same.then_some(build))
     }
 
@@ -126,19 +126,23 @@ impl Publisher<'_> {
         Ok(told)
     }
 
-    fn meta_of(&self, fetched: &Fetched, imported: &Imported, genver: u64) -> Result<Meta> {
+    fn meta_of(&self, fetched: &Fetched, imported: &Imported, name: (&str, u64)) -> Result<Meta> {
+        let (version, genver) = name;
         let manifest = self.recipe.manifest();
         let (commit, stats) = (&imported.commit, &imported.commit.stats);
         let config = self.recipe.image_config();
         Ok(Meta {
-            buildid: build_id(&commit.version, genver),
+            buildid: build_id(version, genver),
             name: manifest.name.clone(),
             summary: Some(manifest.summary.clone()),
             reference: Some(self.branch_of(commit)?),
             ostree_commit: commit.commit.to_string(),
             ostree_content_checksum: Some(commit.content.to_string()),
             ostree_timestamp: Utc::from_epoch(imported.timestamp).rfc3339(),
-            ostree_version: commit.version.clone(),
+            // The commit's own, if it has one: the build may be called otherwise.
+            ostree_version: Some(commit.version.clone())
+                .filter(|own| !own.is_empty())
+                .unwrap_or_else(|| version.to_owned()),
             ostree_n_content_total: Some(stats.n_content_total),
             ostree_n_content_written: Some(stats.n_content_written),
             ostree_n_metadata_total: Some(stats.n_metadata_total),
