@@ -3,6 +3,8 @@
 //! [`Recipe::open`] reads the configuration; each method after it is one step of the flow and returns what
 //! the next one needs. No step knows argv, formats or the terminal.
 
+mod container;
+mod image;
 mod overrides;
 mod publish;
 mod source;
@@ -14,6 +16,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+pub use container::{
+    ArchTags, PushContainer, PushManifest, architectures, copy_container, push_container,
+    push_container_manifest, push_images, refuse_format,
+};
+use image::Before;
+pub use image::{ImageOptions, ImagePlan, OCI_PLAN, PlanSource, Update, image_plan};
 use overrides::Overrides;
 pub use overrides::overrides_in;
 pub use publish::{Outcome, Publisher, STAGES};
@@ -50,6 +58,8 @@ pub struct Options {
     pub variant: Option<String>,
     /// The workdir's `overrides` directory: package files in `rpm` or `deb`, files of the tree in `rootfs`.
     pub overrides: Option<PathBuf>,
+    /// What is said about the OCI image.
+    pub image: ImageOptions,
 }
 
 /// A configuration ready to be built.
@@ -192,8 +202,14 @@ impl<'a> Recipe<'a> {
         })
     }
 
-    /// Wraps a commit as an OCI image.
-    pub fn oci(&self, commit: &OstreeCommit, labels: BTreeMap<String, String>) -> Result<OciArchive> {
+    /// Wraps a commit as an OCI image, its layers as in the image before.
+    fn oci(
+        &self,
+        planned: &Planned,
+        commit: &OstreeCommit,
+        labels: BTreeMap<String, String>,
+        before: Option<&Before>,
+    ) -> Result<OciArchive> {
         let manifest = self.manifest();
         self.pipeline.run(&Encapsulate {
             commit: commit.clone(),
@@ -201,6 +217,9 @@ impl<'a> Recipe<'a> {
             labels,
             copy_keys: manifest.commit_metadata.keys().cloned().collect(),
             cmd: manifest.container_cmd.clone(),
+            contents: self.contents(planned)?,
+            planning: self.image_planning(before),
+            compression: self.options.image.compression,
         })
     }
 

@@ -9,17 +9,23 @@ mod buildupload;
 mod clean;
 mod compress;
 mod context;
+mod copy_container;
 mod diff;
 mod doctor;
 mod fetch;
 mod image;
 mod init;
 mod kola;
+mod lint;
 mod list;
 mod manifest;
 mod meta;
+mod oci;
 mod prune;
+mod push_container;
+mod push_container_manifest;
 mod reach;
+mod registry_options;
 mod release_meta;
 pub mod render;
 mod run;
@@ -75,6 +81,8 @@ enum Command {
     Meta(meta::Args),
     Tag(tag::Args),
     Diff(diff::Args),
+    #[command(subcommand)]
+    Oci(oci::Command),
     Compress(compress::Args),
     #[command(visible_alias = "uncompress")]
     Decompress(compress::Shared),
@@ -83,11 +91,15 @@ enum Command {
     GenerateReleaseMeta(release_meta::Args),
     Buildfetch(buildfetch::Args),
     Buildupload(buildupload::Args),
+    PushContainer(push_container::Args),
+    PushContainerManifest(push_container_manifest::Args),
+    CopyContainer(copy_container::Args),
     Prune(prune::Args),
     Clean(clean::Args),
     Basearch(basearch::Args),
     Run(run::Args),
     Kola(kola::Args),
+    Lint(lint::Args),
     Doctor(doctor::Args),
 }
 
@@ -154,6 +166,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Meta(args) => meta::run(&args, &context)?,
         Command::Tag(args) => tag::run(&args, &context)?,
         Command::Diff(args) => diff::run(&args, &context)?,
+        Command::Oci(command) => oci::run(&command, &context)?,
         Command::Compress(args) => compress::run(&args, &context)?,
         Command::Decompress(args) => compress::undo(&args, &context)?,
         Command::BuildValidate(args) => build_validate::run(&args, &context)?,
@@ -161,11 +174,15 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::GenerateReleaseMeta(args) => release_meta::run(&args, &context)?,
         Command::Buildfetch(args) => buildfetch::run(&args, &context)?,
         Command::Buildupload(args) => buildupload::run(&args, &context)?,
+        Command::PushContainer(args) => push_container::run(&args, &context)?,
+        Command::PushContainerManifest(args) => push_container_manifest::run(&args, &context)?,
+        Command::CopyContainer(args) => copy_container::run(&args, &context)?,
         Command::Prune(args) => prune::run(&args, &context)?,
         Command::Clean(args) => clean::run(&args, &context)?,
         Command::Basearch(args) => basearch::run(&args, &context)?,
         Command::Run(args) => run::run(&args, &context)?,
         Command::Kola(args) => kola::run(&args, &context)?,
+        Command::Lint(args) => lint::run(&args, &context)?,
         Command::Doctor(args) => doctor::run(&args, &context)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -44,6 +44,12 @@ pub fn client() -> Option<PathBuf> {
     places.into_iter().find(|file| file.is_file())
 }
 
+/// Where large files may lie for a while: `TMPDIR`, else `/var/tmp`, since `/tmp` is often memory.
+#[must_use]
+pub fn temp_dir() -> PathBuf {
+    var_os("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from)
+}
+
 /// `SOURCE_DATE_EPOCH` (reproducible-builds.org), if it holds a number of seconds.
 #[must_use]
 pub fn source_date_epoch() -> Option<u64> {

@@ -10,7 +10,7 @@ use super::tarball::{Entry, Tarball};
 use crate::host::fs;
 use crate::pipeline::Digest;
 
-const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+pub(super) const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
 /// A blob of the layout: its digest and where its bytes are.
 #[derive(Debug)]

@@ -112,7 +112,8 @@ fn descriptor(media_type: MediaType, digest: Digest, size: u64) -> Result<Descri
 }
 
 /// OCI's name of an architecture, from the kernel's.
-pub(super) fn arch(name: &str) -> Arch {
+#[must_use]
+pub fn arch(name: &str) -> Arch {
     let name = match name {
         "x86_64" => "amd64",
         "aarch64" => "arm64",

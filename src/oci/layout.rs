@@ -62,13 +62,25 @@ impl Layout {
         }
     }
 
+    /// A directory that has blobs and nothing else.
+    #[must_use]
+    pub fn of_blobs(dir: &Path) -> Self {
+        Self { path: dir.to_owned(), members: None }
+    }
+
     fn none(path: &Path) -> Failure {
         let cure = "name a directory or an archive that `skopeo copy … oci:` or `nosa build` wrote";
         Failure::new(Kind::Artifact, format!("{} is not an OCI image layout", path.display()), cure)
     }
 
-    /// The image of that name, or the only one, for the base architecture `basearch`.
-    pub fn image(&self, name: Option<&str>, basearch: &str) -> Result<Image> {
+    /// Where it lies.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The entries of the index that have that name, or all.
+    fn entries(&self, name: Option<&str>) -> Result<Vec<Descriptor>> {
         let index = self.member("index.json", LARGEST_DOCUMENT)?;
         let index = index.ok_or_else(|| damaged(&self.path, "it has no index.json"))?;
         let index: ImageIndex = parse(&index, &self.path, "index.json")?;
@@ -83,17 +95,34 @@ impl Layout {
                 &format!("it has no image called {:?}", name.unwrap_or_default()),
             ));
         }
+        Ok(entries)
+    }
+
+    fn ambiguous(&self) -> Failure {
+        let cause = format!("{} holds more than one image", self.path.display());
+        Failure::new(Kind::Artifact, cause, "add :NAME to say which")
+    }
+
+    /// What the index says of the image of that name, or of the only one: a manifest, or an index of several
+    /// architectures.
+    pub fn entry(&self, name: Option<&str>) -> Result<Descriptor> {
+        let mut entries = self.entries(name)?;
+        entries.dedup_by(|one, other| one.digest() == other.digest());
+        match (entries.pop(), entries.is_empty()) {
+            (Some(only), true) => Ok(only),
+            _ => Err(self.ambiguous().into()),
+        }
+    }
+
+    /// The image of that name, or the only one, for the base architecture `basearch`.
+    pub fn image(&self, name: Option<&str>, basearch: &str) -> Result<Image> {
+        let entries = self.entries(name)?;
         let mut found = BTreeMap::new();
         let mut others = Vec::new();
         self.collect(&entries, basearch, 0, &mut found, &mut others)?;
         let ambiguous = found.len() > 1;
         match found.into_iter().next() {
-            Some(_) if ambiguous => Err(Failure::new(
-                Kind::Artifact,
-                format!("{} holds more than one image", self.path.display()),
-                "add :NAME to say which",
-            )
-            .into()),
+            Some(_) if ambiguous => Err(self.ambiguous().into()),
             Some((_, image)) => Ok(image),
             None => Err(Failure::new(
                 Kind::Artifact,
@@ -187,6 +216,14 @@ impl Layout {
         Ok(Blob { inner: Hashing::new(BufReader::with_capacity(1 << 18, file).take(size)), digest, size })
     }
 
+    /// As [`Self::blob`], without its first `offset` bytes; they still count for its digest.
+    pub fn blob_from(&self, descriptor: &Descriptor, offset: u64) -> Result<Blob> {
+        let mut blob = self.blob(descriptor)?;
+        io::copy(&mut blob.by_ref().take(offset), &mut io::sink())
+            .with_context(|| format!("reading {}", self.path.display()))?;
+        Ok(blob)
+    }
+
     fn digest(&self, descriptor: &Descriptor) -> Result<Digest> {
         let text = descriptor.digest().to_string();
         let digest = text.strip_prefix("sha256:").and_then(|hex| hex.parse().ok());
@@ -265,7 +302,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8], path: &Path, what: &str) -> Result<T
         .map_err(|error| damaged(path, &format!("{what} is not what OCI says: {error}")))
 }
 
-fn damaged(path: &Path, what: &str) -> anyhow::Error {
+pub(super) fn damaged(path: &Path, what: &str) -> anyhow::Error {
     Failure::new(
         Kind::Artifact,
         format!("{} is damaged: {what}", path.display()),

@@ -1,5 +1,6 @@
 //! The operating system's tree: the packages' tree with overlays, scripts, kernel, initramfs and layout.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -78,6 +79,13 @@ impl<'a> Compose<'a> {
             .iter()
             .map(|layer| Overlay::read(&manifest.dir, layer.strip_prefix("overlay/").unwrap_or(layer)))
             .collect()
+    }
+
+    /// The paths, relative to the tree, that overlays and `add-files` give content, whoever owns them.
+    #[must_use]
+    pub fn configured(&self) -> BTreeSet<PathBuf> {
+        let overlays = self.overlays.iter().flat_map(Overlay::paths);
+        overlays.chain(self.added.paths()).map(Path::to_owned).collect()
     }
 
     /// Identifies the content whatever version it will bear: the treefile's input hash, in rpm-ostree's

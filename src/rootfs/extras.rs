@@ -50,6 +50,11 @@ impl AddedFiles {
         }
     }
 
+    /// Where they go.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.0.iter().map(|file| Path::new(file.target.trim_start_matches('/')))
+    }
+
     /// Copies them into a tree.
     pub(super) fn copy(&self, tree: &Path) -> Result<()> {
         for AddedFile { source, target, mode, .. } in &self.0 {

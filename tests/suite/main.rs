@@ -19,6 +19,7 @@ mod record;
 mod record_diff;
 mod record_files;
 mod record_transfer;
+mod registry_server;
 mod reproducible;
 mod rpm_system;
 mod sample;
