@@ -169,6 +169,8 @@ impl<'a> Recipe<'a> {
 
     /// Installs the packages and says what the tree will be made of.
     pub fn plan(&self) -> Result<Planned> {
+        // What is missing here is told before packages take their time.
+        self.added_files()?;
         let (packages, snapshot) = self.resolve()?;
         let installed = self.pipeline.run(&Install {
             backend: self.backend.as_ref(),
@@ -307,10 +309,14 @@ impl<'a> Recipe<'a> {
             installed,
             manifest,
             overlays,
-            added: AddedFiles::read(manifest)?,
+            added: self.added_files()?,
             version,
             epoch: tree_epoch(),
         })
+    }
+
+    fn added_files(&self) -> Result<AddedFiles> {
+        AddedFiles::read(self.manifest(), environment::client().as_deref())
     }
 
     fn metadata(&self, planned: &Planned, rootfs: &RootFs, version: &str) -> Metadata {
