@@ -31,6 +31,8 @@ pub enum Kind {
     TestsFailed,
     /// A build or artifact that was named does not exist or is damaged.
     Artifact,
+    /// An update would cost more than it may.
+    OverBudget,
     /// The user interrupted.
     Interrupted,
 }
@@ -50,6 +52,7 @@ impl Kind {
         Self::Busy,
         Self::TestsFailed,
         Self::Artifact,
+        Self::OverBudget,
         Self::Interrupted,
     ];
 
@@ -69,6 +72,7 @@ impl Kind {
             Self::Busy => 10,
             Self::TestsFailed => 11,
             Self::Artifact => 12,
+            Self::OverBudget => 13,
             Self::Interrupted => 130,
         }
     }
@@ -89,6 +93,7 @@ impl Kind {
             Self::Busy => "another nosa works in this workdir",
             Self::TestsFailed => "boot tests failed",
             Self::Artifact => "build or artifact missing or damaged",
+            Self::OverBudget => "an update would be larger than --max-update-size",
             Self::Interrupted => "interrupted",
         }
     }

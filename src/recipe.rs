@@ -4,6 +4,8 @@
 //! the next one needs. No step knows argv, formats or the terminal.
 
 mod container;
+mod image;
+mod import;
 mod overrides;
 mod publish;
 mod source;
@@ -19,6 +21,9 @@ pub use container::{
     ArchTags, PushContainer, PushManifest, architectures, copy_container, push_container,
     push_container_manifest, push_images, refuse_format,
 };
+use image::Before;
+pub use image::{ImageOptions, ImagePlan, OCI_PLAN, PlanSource, Update, image_plan};
+pub use import::{Fetched, Origin};
 use overrides::Overrides;
 pub use overrides::overrides_in;
 pub use publish::{Outcome, Publisher, STAGES};
@@ -55,6 +60,8 @@ pub struct Options {
     pub variant: Option<String>,
     /// The workdir's `overrides` directory: package files in `rpm` or `deb`, files of the tree in `rootfs`.
     pub overrides: Option<PathBuf>,
+    /// What is said about the OCI image.
+    pub image: ImageOptions,
 }
 
 /// A configuration ready to be built.
@@ -162,6 +169,8 @@ impl<'a> Recipe<'a> {
 
     /// Installs the packages and says what the tree will be made of.
     pub fn plan(&self) -> Result<Planned> {
+        // What is missing here is told before packages take their time.
+        self.added_files()?;
         let (packages, snapshot) = self.resolve()?;
         let installed = self.pipeline.run(&Install {
             backend: self.backend.as_ref(),
@@ -195,8 +204,14 @@ impl<'a> Recipe<'a> {
         })
     }
 
-    /// Wraps a commit as an OCI image.
-    pub fn oci(&self, commit: &OstreeCommit, labels: BTreeMap<String, String>) -> Result<OciArchive> {
+    /// Wraps a commit as an OCI image, its layers as in the image before.
+    fn oci(
+        &self,
+        planned: &Planned,
+        commit: &OstreeCommit,
+        labels: BTreeMap<String, String>,
+        before: Option<&Before>,
+    ) -> Result<OciArchive> {
         let manifest = self.manifest();
         self.pipeline.run(&Encapsulate {
             commit: commit.clone(),
@@ -204,6 +219,9 @@ impl<'a> Recipe<'a> {
             labels,
             copy_keys: manifest.commit_metadata.keys().cloned().collect(),
             cmd: manifest.container_cmd.clone(),
+            contents: self.contents(planned)?,
+            planning: self.image_planning(before),
+            compression: self.options.image.compression,
         })
     }
 
@@ -291,10 +309,14 @@ impl<'a> Recipe<'a> {
             installed,
             manifest,
             overlays,
-            added: AddedFiles::read(manifest)?,
+            added: self.added_files()?,
             version,
             epoch: tree_epoch(),
         })
+    }
+
+    fn added_files(&self) -> Result<AddedFiles> {
+        AddedFiles::read(self.manifest(), environment::client().as_deref())
     }
 
     fn metadata(&self, planned: &Planned, rootfs: &RootFs, version: &str) -> Metadata {

@@ -19,7 +19,7 @@ const SWITCH: &str = ".switch";
 
 /// The files of a build that are no artifact's, but for those that [`is_file_name`] knows by how they begin.
 const RECORDS: &[&str] =
-    &["commitmeta.json", "ostree-commit-object", "ostree-commitmeta-object", "stages.json"];
+    &["commitmeta.json", "oci-plan.json", "ostree-commit-object", "ostree-commitmeta-object", "stages.json"];
 
 /// Whether an artifact can be called so; it becomes a part of file names.
 pub(super) fn is_name(name: &str) -> bool {

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Context, render};
+use super::{Context, oci, render};
 use crate::builds::Workdir;
 use crate::packages::{LockFiles, Mirrors};
 use crate::pipeline::Pipeline;
@@ -70,6 +70,8 @@ pub(super) struct Args {
     /// Run every stage and make a build, whatever the cache has.
     #[arg(long, short)]
     force: bool,
+    #[command(flatten)]
+    image: oci::Image,
 }
 
 pub(super) fn run(args: &Args, context: &Context) -> Result<()> {
@@ -77,6 +79,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<()> {
     let pipeline = pipeline.force(args.force);
     let mut options = args.shared.options(&workdir, true)?;
     options.losses = if args.strict_var { LossPolicy::Refuse } else { LossPolicy::Warn };
+    options.image = args.image.options();
     let recipe = Recipe::open(&pipeline, &workdir.config_dir(), &context.downloads()?, options)?;
     let publisher = Publisher::new(&recipe, &workdir, &lock)?;
     let kinds = super::buildextend::kinds(&args.targets);
@@ -85,9 +88,11 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<()> {
             context.report.note(format!("no changes since build {}", build.id()));
             tell(context, &build.meta_json()?, &pipeline)
         }
-        Outcome::Built(build) => {
+        Outcome::Built(build, update) => {
             context.report.note(format!("built {} in {}", build.id(), build.dir().display()));
-            tell(context, &build.meta_json()?, &pipeline)
+            tell(context, &build.meta_json()?, &pipeline)?;
+            update.iter().filter(|_| !context.json).for_each(oci::update);
+            Ok(())
         }
     }
 }

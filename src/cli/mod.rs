@@ -10,15 +10,19 @@ mod clean;
 mod compress;
 mod context;
 mod copy_container;
+mod derive;
 mod diff;
 mod doctor;
 mod fetch;
 mod image;
+mod import;
 mod init;
 mod kola;
+mod lint;
 mod list;
 mod manifest;
 mod meta;
+mod oci;
 mod prune;
 mod push_container;
 mod push_container_manifest;
@@ -72,6 +76,7 @@ enum Command {
     Fetch(fetch::Args),
     Build(build::Args),
     Buildextend(buildextend::Args),
+    Import(import::Args),
     List(list::Args),
     Manifest(manifest::Args),
     Validate(validate::Args),
@@ -79,6 +84,8 @@ enum Command {
     Meta(meta::Args),
     Tag(tag::Args),
     Diff(diff::Args),
+    #[command(subcommand)]
+    Oci(oci::Command),
     Compress(compress::Args),
     #[command(visible_alias = "uncompress")]
     Decompress(compress::Shared),
@@ -95,6 +102,8 @@ enum Command {
     Basearch(basearch::Args),
     Run(run::Args),
     Kola(kola::Args),
+    Derive(derive::Args),
+    Lint(lint::Args),
     Doctor(doctor::Args),
 }
 
@@ -154,6 +163,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Fetch(args) => fetch::run(&args, &context)?,
         Command::Build(args) => build::run(&args, &context)?,
         Command::Buildextend(args) => buildextend::run(&args, &context)?,
+        Command::Import(args) => import::run(&args, &context)?,
         Command::List(args) => list::run(&args, &context)?,
         Command::Manifest(args) => manifest::run(&args, &context)?,
         Command::Validate(args) => validate::run(&args, &context)?,
@@ -161,6 +171,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Meta(args) => meta::run(&args, &context)?,
         Command::Tag(args) => tag::run(&args, &context)?,
         Command::Diff(args) => diff::run(&args, &context)?,
+        Command::Oci(command) => oci::run(&command, &context)?,
         Command::Compress(args) => compress::run(&args, &context)?,
         Command::Decompress(args) => compress::undo(&args, &context)?,
         Command::BuildValidate(args) => build_validate::run(&args, &context)?,
@@ -176,6 +187,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Basearch(args) => basearch::run(&args, &context)?,
         Command::Run(args) => run::run(&args, &context)?,
         Command::Kola(args) => kola::run(&args, &context)?,
+        Command::Derive(args) => derive::run(&args, &context)?,
+        Command::Lint(args) => lint::run(&args, &context)?,
         Command::Doctor(args) => doctor::run(&args, &context)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -1,7 +1,8 @@
-//! A diff of two builds in words.
+//! Results in words: a diff of two builds, what is wrong with an image.
 
 use super::render;
 use crate::compare::{Compared, Diff, FileChange, FileDiff, KargsChange, PackageChange, SizeChange};
+use crate::derive::{Derived, Finding, Severity};
 
 /// Prints a diff.
 pub(super) fn diff(diff: &Diff) {
@@ -11,6 +12,38 @@ pub(super) fn diff(diff: &Diff) {
     part("sizes", &diff.sizes, |changes| changes.iter().map(size).collect());
     part("initramfs", &diff.initramfs, files);
     part("kernel arguments", &diff.kargs, |changes| changes.iter().flat_map(kargs).collect());
+}
+
+/// Prints what each instruction of a Containerfile added, and what is wrong with the result.
+pub(super) fn derived(derived: &Derived) {
+    let mut rows = vec![["download", "unpacked", "instruction"].map(str::to_owned).to_vec()];
+    for step in &derived.steps {
+        let sizes = [step.compressed, step.uncompressed].map(render::bytes);
+        rows.push(vec![sizes[0].clone(), sizes[1].clone(), step.instruction.clone()]);
+    }
+    render::print_table(&rows);
+    findings(&derived.findings);
+    render::print(&format!("{}  sha256:{}", derived.name, derived.manifest));
+}
+
+/// Prints what is wrong with an image.
+pub(super) fn findings(findings: &[Finding]) {
+    for finding in findings {
+        let Finding { rule, cause, cure, paths, count, bytes, .. } = finding;
+        let word = match finding.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        render::print(&format!("{word}: {rule}: {cause}"));
+        let more =
+            if *count > paths.len() { format!(" and {} more", count - paths.len()) } else { String::new() };
+        let size = if *bytes > 0 { format!(" ({})", render::bytes(*bytes)) } else { String::new() };
+        render::print(&format!("    {}{more}{size}", paths.join(" ")));
+        render::print(&format!("  {cure}"));
+    }
+    if findings.is_empty() {
+        render::print("no findings");
+    }
 }
 
 fn part<T>(title: &str, part: &Compared<T>, rows: impl FnOnce(&T) -> Vec<Vec<String>>) {

@@ -31,6 +31,25 @@ pub fn user_cache_dir() -> Option<PathBuf> {
     }
 }
 
+/// The client that updates machines: the file that `NOSA_CLIENT` names, else the one that was installed with
+/// this program, beside it or in ../libexec/nosa.
+#[must_use]
+pub fn client() -> Option<PathBuf> {
+    if let Some(file) = var_os("NOSA_CLIENT").map(PathBuf::from) {
+        return Some(file);
+    }
+    let program = std::env::current_exe().ok()?;
+    let bin = program.parent()?;
+    let places = [bin.join("nestos-update"), bin.join("../libexec/nosa/nestos-update")];
+    places.into_iter().find(|file| file.is_file())
+}
+
+/// Where large files may lie for a while: `TMPDIR`, else `/var/tmp`, since `/tmp` is often memory.
+#[must_use]
+pub fn temp_dir() -> PathBuf {
+    var_os("TMPDIR").map_or_else(|| PathBuf::from("/var/tmp"), PathBuf::from)
+}
+
 /// `SOURCE_DATE_EPOCH` (reproducible-builds.org), if it holds a number of seconds.
 #[must_use]
 pub fn source_date_epoch() -> Option<u64> {

@@ -21,7 +21,7 @@ pub use tools::{Installed, OCCASIONAL, TOOLS, Tool, ToolError, doctor, require};
 /// The rows of the tool table.
 pub mod tool {
     pub use super::tools::{
-        APT_GET, AWS, BWRAP, CURL, DEBUGFS, DNF, GIT, GPG, NEWGIDMAP, NEWUIDMAP, QEMU_IMG, QEMU_X86_64, RPM,
-        SKOPEO, SQLITE3, SSH, SSH_KEYGEN,
+        APT_GET, AWS, BWRAP, CURL, DEBUGFS, DNF, GIT, GPG, NEWGIDMAP, NEWUIDMAP, PODMAN, QEMU_IMG,
+        QEMU_X86_64, RPM, SKOPEO, SKOPEO_SIGNING, SQLITE3, SSH, SSH_KEYGEN,
     };
 }

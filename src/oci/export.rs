@@ -1,4 +1,4 @@
-//! A commit as an image: plans its layers' content, compresses them side by side, writes the archive.
+//! A commit as an image: compresses the layers of a plan side by side, writes the archive.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -7,17 +7,19 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use super::archive::{self, Blob, BlobBytes};
 use super::image::{self, Description, Layer};
 use super::layer::{LayerFile, LayerWriter};
-use super::plan::LayerPlan;
+use super::plan::{BlobRecord, LayerPlan, LayerRecord, PlanRecord, PlannedLayer, Unit, UnitRecord};
 use crate::host::fs;
 use crate::ostree::{Checksum, Commit, Node, NodeObject, Repo, Value, key};
 use crate::pipeline::{Digest, Hashing};
 
 /// How layers are compressed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Compression {
     /// One gzip member at level 6: what every client reads.
     #[default]
@@ -54,8 +56,8 @@ pub struct Exported {
     pub size: u64,
     /// The digests of the layers before compression, in order.
     pub diff_ids: Vec<Digest>,
-    /// The sizes of the layers, in order.
-    pub layer_sizes: Vec<u64>,
+    /// What it is made of.
+    pub plan: PlanRecord,
 }
 
 /// Writes a commit as an `oci-archive` at `target`; `scratch` is an empty directory on the same disk.
@@ -71,22 +73,16 @@ pub fn export(
     let nodes = repo.walk(commit)?;
     let contents = contents(&nodes, plan);
     let exporter = Exporter { repo, commit, nodes: &nodes, options, scratch };
-    let mut layers = contents
-        .par_iter()
-        .enumerate()
-        .with_max_len(1)
-        .map(|(index, files)| exporter.layer(index, files))
-        .collect::<Result<Vec<(Layer, PathBuf)>>>()?;
-    layers[0].0.name = match object.subject.as_str() {
+    let (mut layers, files): (Vec<Layer>, Vec<PathBuf>) =
+        exporter.layers(&contents, plan)?.into_iter().unzip();
+    layers[0].name = match object.subject.as_str() {
         "" => format!("ostree export of commit {commit}"),
         subject => subject.to_owned(),
     };
-    for ((layer, _), planned) in layers.iter_mut().skip(1).zip(&plan.layers) {
+    for (layer, planned) in layers.iter_mut().skip(1).zip(&plan.layers) {
         layer.name.clone_from(&planned.name);
-        layer.components.clone_from(&planned.components);
-        layer.components.sort();
+        layer.components = planned.units.keys().map(ToString::to_string).collect();
     }
-    let (layers, files): (Vec<Layer>, Vec<PathBuf>) = layers.into_iter().unzip();
 
     let last = layers.last().context("exporting a commit without layers")?.diff_id;
     let labels = labels(commit, &object, options, last);
@@ -105,6 +101,10 @@ pub fn export(
     let manifest_bytes = image::manifest((config.digest, config_size), &layers, &description)?;
     let manifest = held(manifest_bytes.clone());
     let digest = manifest.digest;
+    let documents = [
+        BlobRecord { sha256: digest, size: manifest_bytes.len() as u64 },
+        BlobRecord { sha256: config.digest, size: config_size },
+    ];
     let index = image::index((digest, manifest_bytes.len() as u64), &description)?;
     let mut blobs = vec![config, manifest];
     blobs.extend(
@@ -119,28 +119,49 @@ pub fn export(
         manifest_bytes,
         size,
         diff_ids: layers.iter().map(|layer| layer.diff_id).collect(),
-        layer_sizes: layers.iter().map(|layer| layer.size).collect(),
+        plan: record(options.compression, documents, &layers, plan),
     })
 }
 
-/// The file objects of each layer, in the order of the tree: neighbours compress well together.
+/// The file objects of each layer, in the order of the tree: neighbours compress well together. An object
+/// whose paths are in several layers is in each of them: a layer depends on nothing but its own files, and
+/// importers pass over what they have.
 fn contents<'a>(nodes: &'a [Node], plan: &LayerPlan) -> Vec<Vec<LayerFile<'a>>> {
-    let mut layer_of = HashMap::new();
+    let mut layer_of: HashMap<&Path, usize> = HashMap::new();
     for (index, layer) in plan.layers.iter().enumerate() {
-        layer_of.extend(layer.objects.iter().map(|object| (*object, index + 1)));
+        layer_of.extend(layer.files.iter().map(|path| (path.as_path(), index + 1)));
     }
     let mut contents: Vec<Vec<LayerFile<'a>>> = vec![Vec::new(); plan.layers.len() + 1];
-    let mut places: HashMap<Checksum, (usize, usize)> = HashMap::new();
+    let mut places: HashMap<(usize, Checksum), usize> = HashMap::new();
     for node in nodes {
         let NodeObject::File(checksum) = node.object else { continue };
-        let (layer, at) = *places.entry(checksum).or_insert_with(|| {
-            let layer = layer_of.get(&checksum).copied().unwrap_or(0);
+        let layer = layer_of.get(node.path.as_path()).copied().unwrap_or(0);
+        let at = *places.entry((layer, checksum)).or_insert_with(|| {
             contents[layer].push(LayerFile { checksum, paths: Vec::new() });
-            (layer, contents[layer].len() - 1)
+            contents[layer].len() - 1
         });
         contents[layer][at].paths.push(&node.path);
     }
     contents
+}
+
+/// What the image is made of, for those who plan and compare.
+fn record(
+    compression: Compression,
+    [manifest, config]: [BlobRecord; 2],
+    layers: &[Layer],
+    plan: &LayerPlan,
+) -> PlanRecord {
+    let none = BTreeMap::new();
+    let units = std::iter::once(&none).chain(plan.layers.iter().map(|layer| &layer.units));
+    let record = |(layer, units): (&Layer, &BTreeMap<Unit, UnitRecord>)| LayerRecord {
+        name: layer.name.clone(),
+        sha256: layer.digest,
+        diff_id: layer.diff_id,
+        size: layer.size,
+        units: units.clone(),
+    };
+    PlanRecord::new(compression, manifest, config, layers.iter().zip(units).map(record).collect())
 }
 
 /// The image's labels: the commit's own, those copied from its metadata, and the caller's over them.
@@ -184,6 +205,22 @@ struct Exporter<'a> {
 type Blobfile = Hashing<BufWriter<File>>;
 
 impl Exporter<'_> {
+    /// Writes the layers, the largest first: the last to end is then a small one.
+    fn layers(&self, contents: &[Vec<LayerFile<'_>>], plan: &LayerPlan) -> Result<Vec<(Layer, PathBuf)>> {
+        let sizes: Vec<u64> = std::iter::once(u64::MAX)
+            .chain(plan.layers.iter().map(|layer: &PlannedLayer| layer.size))
+            .collect();
+        let mut order: Vec<usize> = (0..contents.len()).collect();
+        order.sort_by_key(|index| std::cmp::Reverse(sizes[*index]));
+        let mut layers = order
+            .into_iter()
+            .par_bridge()
+            .map(|index| Ok((index, self.layer(index, &contents[index])?)))
+            .collect::<Result<Vec<(usize, (Layer, PathBuf))>>>()?;
+        layers.sort_by_key(|(index, _)| *index);
+        Ok(layers.into_iter().map(|(_, layer)| layer).collect())
+    }
+
     fn layer(&self, index: usize, files: &[LayerFile<'_>]) -> Result<(Layer, PathBuf)> {
         let path = self.scratch.join(format!("layer-{index}"));
         let blob = Hashing::new(BufWriter::with_capacity(1 << 18, fs::create(&path)?));

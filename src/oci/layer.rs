@@ -26,6 +26,15 @@ use crate::ostree::{Attributes, Checksum, Content, Node, NodeObject, ObjectKind,
 
 const REPO: &str = "sysroot/ostree/repo";
 const CONFIG: &[u8] = b"[core]\nrepo_version=1\nmode=bare-split-xattrs\n";
+/// What package managers and root's home need of /var, whose directories systemd-tmpfiles makes at boot: it does
+/// not run in a container. Importers pass over them, since they are no objects.
+const CONTAINER_DIRS: &[(&str, u32)] = &[
+    ("var/cache", 0o755),
+    ("var/lib", 0o755),
+    ("var/log", 0o755),
+    ("var/roothome", 0o700),
+    ("var/tmp", 0o1777),
+];
 const REPO_DIRS: &[&str] =
     &["extensions", "refs", "refs/heads", "refs/mirrors", "refs/remotes", "state", "tmp", "tmp/cache"];
 
@@ -71,16 +80,17 @@ impl<'a, W: Write> LayerWriter<'a, W> {
                 self.object(ObjectKind::DirTree, tree, &self.repo.dirtree(tree)?.encode())?;
             }
         }
-        let mut has_tmp = false;
+        let mut present = BTreeSet::new();
         for (path, _, _, attributes) in directories().skip(1) {
             if let Some(path) = container_path(path) {
-                has_tmp |= path == "var/tmp";
                 self.directory(&path, attributes)?;
+                present.insert(path);
             }
         }
-        // systemd-tmpfiles, which makes it at boot, does not run in a container.
-        if !has_tmp {
-            self.tar.append(&Entry::plain(EntryType::Directory, "var/tmp", 0o1777), &[])?;
+        for (path, mode) in CONTAINER_DIRS {
+            if !present.contains(*path) {
+                self.tar.append(&Entry::plain(EntryType::Directory, path, *mode), &[])?;
+            }
         }
         Ok(())
     }

@@ -73,6 +73,12 @@ impl Layout {
         Failure::new(Kind::Artifact, format!("{} is not an OCI image layout", path.display()), cure)
     }
 
+    /// Where it lies.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The entries of the index that have that name, or all.
     fn entries(&self, name: Option<&str>) -> Result<Vec<Descriptor>> {
         let index = self.member("index.json", LARGEST_DOCUMENT)?;
@@ -254,6 +260,12 @@ impl Layout {
 }
 
 impl Blob {
+    /// What its descriptor says that its digest is.
+    #[must_use]
+    pub const fn digest(&self) -> Digest {
+        self.digest
+    }
+
     /// Reads what is left and compares size and digest with what the descriptor says; the error is one phrase.
     pub fn finish(mut self) -> Result<(), String> {
         io::copy(&mut self.inner, &mut io::sink()).map_err(|error| error.to_string())?;
@@ -296,7 +308,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8], path: &Path, what: &str) -> Result<T
         .map_err(|error| damaged(path, &format!("{what} is not what OCI says: {error}")))
 }
 
-fn damaged(path: &Path, what: &str) -> anyhow::Error {
+pub(super) fn damaged(path: &Path, what: &str) -> anyhow::Error {
     Failure::new(
         Kind::Artifact,
         format!("{} is damaged: {what}", path.display()),

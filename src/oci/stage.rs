@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 
 use super::artifact::OciArchive;
 use super::export::{Compression, ExportOptions, export};
-use super::plan::LayerPlan;
+use super::plan::{Contents, LayerPlan, Planning, TreeFile, divide};
 use crate::host::{Tool, fs};
 use crate::ostree::{Content, NodeObject, OstreeCommit, Repo};
 use crate::pipeline::{Artifact as _, KeyHasher, Stage, Unit, Workspace};
@@ -23,29 +23,34 @@ pub struct Encapsulate {
     pub copy_keys: Vec<String>,
     /// What a container runs when it is told nothing.
     pub cmd: Vec<String>,
+    /// Where the commit's files come from.
+    pub contents: Contents,
+    /// What the plan of its layers depends on besides.
+    pub planning: Planning,
+    /// How layers are compressed.
+    pub compression: Compression,
 }
-
-/// Into how many layers a commit is cut.
-const LAYERS: usize = 8;
 
 impl Encapsulate {
     fn plan(&self, repo: &Repo) -> Result<LayerPlan> {
-        let mut sizes = BTreeMap::new();
-        for node in repo.walk(self.commit.commit)? {
-            if let NodeObject::File(checksum) = node.object
-                && let Content::Regular(_, size) = repo.file(checksum)?.content
-            {
-                sizes.insert(checksum, size);
-            }
+        let nodes = repo.walk(self.commit.commit)?;
+        let mut files = Vec::new();
+        for node in &nodes {
+            let NodeObject::File(checksum) = node.object else { continue };
+            let (size, target) = match repo.file(checksum)?.content {
+                Content::Regular(_, size) => (size, None),
+                Content::Symlink(target) => (0, Some(target)),
+            };
+            files.push(TreeFile { path: &node.path, checksum, size, target });
         }
-        Ok(LayerPlan::by_size(&sizes, LAYERS))
+        Ok(LayerPlan::of(divide(&files, &self.contents), &self.planning))
     }
 }
 
 impl Stage for Encapsulate {
     type Output = OciArchive;
     const NAME: &'static str = "oci-archive";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     fn key(&self, hash: &mut KeyHasher) {
         hash.input("commit", self.commit.digest());
@@ -55,6 +60,9 @@ impl Stage for Encapsulate {
         }
         hash.input("copied metadata", self.copy_keys.join(" "));
         hash.input("container-cmd", format_args!("{:?}", self.cmd));
+        hash.input("compression", format_args!("{:?}", self.compression));
+        self.contents.key(hash);
+        self.planning.key(hash);
     }
 
     fn tools(&self) -> &'static [&'static Tool] {
@@ -65,7 +73,7 @@ impl Stage for Encapsulate {
         let repo = Repo::open(&work.shared(&self.commit.repo)?)?;
         let progress = work.report.progress("compressing the image's layers", 0, Unit::Items);
         let options = ExportOptions {
-            compression: Compression::Gzip,
+            compression: self.compression,
             architecture: self.architecture.clone(),
             labels: self.labels.clone(),
             copy_keys: self.copy_keys.clone(),

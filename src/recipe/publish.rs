@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use super::{DiskKind, Planned, Recipe, config_commit};
+use super::{DiskKind, OCI_PLAN, Planned, Recipe, Update, config_commit};
 use crate::builds::{
     Artifact, Build, BuildLock, GitSource, Meta, Staging, Workdir, build_id, check_version, next_version,
 };
@@ -22,10 +22,10 @@ pub const STAGES: &str = "stages.json";
 
 /// Publishes builds of a recipe in a locked workdir.
 pub struct Publisher<'a> {
-    recipe: &'a Recipe<'a>,
-    workdir: &'a Workdir,
-    lock: &'a BuildLock,
-    arch: &'static str,
+    pub(super) recipe: &'a Recipe<'a>,
+    pub(super) workdir: &'a Workdir,
+    pub(super) lock: &'a BuildLock,
+    pub(super) arch: &'static str,
 }
 
 /// What the next build will be called.
@@ -46,8 +46,8 @@ impl Name {
 pub enum Outcome {
     /// Nothing changed since this build.
     Unchanged(Build),
-    /// A new build.
-    Built(Build),
+    /// A new build, and what an update to it from the build before costs, if there is one.
+    Built(Build, Option<Update>),
 }
 
 impl<'a> Publisher<'a> {
@@ -71,10 +71,13 @@ impl<'a> Publisher<'a> {
     pub fn build(&self, version: Option<&str>, kinds: &[&'static str], force: bool) -> Result<Outcome> {
         let planned = self.recipe.plan()?;
         let latest = self.latest()?;
+        let image = &self.recipe.options.image;
+        let before = image.before(latest.as_ref().map(|(build, _)| build), self.recipe.pipeline.report())?;
         if let Some((build, meta)) = &latest
             && !force
             && version.is_none_or(|version| version == meta.ostree_version)
             && self.is_current(meta, &planned, kinds)
+            && image.suits(build, before.as_ref())?
         {
             // From the cache, unless that has lost it: then the commit is made again.
             self.recipe.compose(&planned, &meta.ostree_version, timestamp_of(meta)?)?;
@@ -84,7 +87,8 @@ impl<'a> Publisher<'a> {
         let commit = self.recipe.compose(&planned, &name.version, name.timestamp)?;
         let checksum = self.recipe.image_config();
         let (oci, disks) = std::thread::scope(|scope| {
-            let oci = scope.spawn(|| self.recipe.oci(&commit, self.labels(&commit, checksum)));
+            let labels = self.labels(&commit, checksum);
+            let oci = scope.spawn(|| self.recipe.oci(&planned, &commit, labels, before.as_ref()));
             let disks: Result<Vec<_>> = kinds
                 .iter()
                 .map(|kind| Ok((*kind, self.recipe.disk(&commit, name.timestamp, disk_kind(kind)?)?)))
@@ -93,17 +97,19 @@ impl<'a> Publisher<'a> {
         });
         let oci = oci.map_err(|_| anyhow::anyhow!("the thread that writes the OCI image panicked"))??;
         let disks = disks?;
+        let (plan, update) = self.recipe.settle_image(&oci, before.as_ref())?;
 
         let staging = self.workdir.stage(self.lock, &name.id(), self.arch)?;
         let mut meta = self.meta(&name, &planned, &commit, checksum)?;
         self.stage_commit(&staging, &planned, &commit)?;
         self.stage_oci(&staging, &oci, &mut meta)?;
+        fs::write_atomic(&staging.path().join(OCI_PLAN), plan.to_text()?, 0o644)?;
         for (kind, disk) in disks {
             let file = self.file_name(&name.id(), kind, disk.extension);
             meta.images.insert(kind.to_owned(), stage_file(&staging, &disk.path, &file)?);
         }
         self.recipe.pipeline.history().append(&staging.path().join(STAGES))?;
-        Ok(Outcome::Built(staging.publish(&meta, clock::now())?))
+        Ok(Outcome::Built(staging.publish(&meta, clock::now())?, update))
     }
 
     /// Adds a disk image to a build; `None` when it has one already.
@@ -161,7 +167,7 @@ impl<'a> Publisher<'a> {
         Ok(Name { version, genver: 0, timestamp })
     }
 
-    fn free_genver(&self, version: &str) -> Result<u64> {
+    pub(super) fn free_genver(&self, version: &str) -> Result<u64> {
         let index = self.workdir.index()?;
         let mut genver = 0;
         while index.has(&build_id(version, genver), self.arch) {
@@ -265,7 +271,7 @@ impl<'a> Publisher<'a> {
         .into())
     }
 
-    fn repo(&self, commit: &OstreeCommit) -> Result<Repo> {
+    pub(super) fn repo(&self, commit: &OstreeCommit) -> Result<Repo> {
         Repo::create(&self.recipe.pipeline.cache().shared(&commit.repo)?)
     }
 
@@ -279,7 +285,7 @@ fn disk_kind(name: &str) -> Result<DiskKind> {
 }
 
 /// The digest by which coreos-assembler knows that an image would come out the same.
-fn input_checksum(commit: &OstreeCommit, config: Digest) -> Digest {
+pub(super) fn input_checksum(commit: &OstreeCommit, config: Digest) -> Digest {
     Digest::of(format!("{}\n{config}\n", commit.commit))
 }
 
@@ -289,7 +295,7 @@ fn timestamp_of(meta: &Meta) -> Result<u64> {
         .with_context(|| format!("reading ostree-timestamp {}", meta.ostree_timestamp))
 }
 
-fn stage_file(staging: &Staging, source: &Path, name: &str) -> Result<Artifact> {
+pub(super) fn stage_file(staging: &Staging, source: &Path, name: &str) -> Result<Artifact> {
     let target = staging.path().join(name);
     fs::link_or_copy(source, &target)?;
     // The cache may have the same file: nobody is to write into it.
@@ -304,13 +310,13 @@ fn describe(source: &Path, name: &str) -> Result<Artifact> {
     Ok(Artifact { path: name.to_owned(), sha256, size: Some(size), ..Artifact::default() })
 }
 
-fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
+pub(super) fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
     let mut text =
         serde_json::to_string_pretty(value).with_context(|| format!("encoding {}", path.display()))?;
     text.push('\n');
     fs::write_atomic(path, text, 0o644)
 }
 
-fn nanos() -> u64 {
+pub(super) fn nanos() -> u64 {
     u64::try_from(clock::now_nanos()).unwrap_or(u64::MAX)
 }

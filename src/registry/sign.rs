@@ -26,7 +26,7 @@ pub struct SigstoreKey {
 impl SigstoreKey {
     /// Sees before anything is pushed that it will be possible to sign.
     pub fn check(&self) -> Result<()> {
-        host::require(&[&tool::SKOPEO]).map_err(Failure::from)?;
+        host::require(&[&tool::SKOPEO_SIGNING]).map_err(Failure::from)?;
         let text = fs::read_to_string(&self.file)?;
         if !text.contains("PRIVATE KEY-----") {
             let cause = format!("{} is not a private key of sigstore's", self.file.display());
@@ -76,7 +76,7 @@ fn call(place: &Path, repository: &Repository, key: &SigstoreKey, access: &Acces
     fs::create_dir_all(&registries)?;
     let attachments = json!({"docker": {&repository.host: {"use-sigstore-attachments": true}}});
     fs::write(&registries.join("nosa.yaml"), attachments.to_string())?;
-    let mut call = Cmd::new(&tool::SKOPEO)
+    let mut call = Cmd::new(&tool::SKOPEO_SIGNING)
         .arg("--registries.d")
         .arg(&registries)
         .args(["--insecure-policy", "copy", "--all", "--preserve-digests"])

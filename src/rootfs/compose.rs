@@ -1,5 +1,6 @@
 //! The operating system's tree: the packages' tree with overlays, scripts, kernel, initramfs and layout.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -80,6 +81,13 @@ impl<'a> Compose<'a> {
             .collect()
     }
 
+    /// The paths, relative to the tree, that overlays and `add-files` give content, whoever owns them.
+    #[must_use]
+    pub fn configured(&self) -> BTreeSet<PathBuf> {
+        let overlays = self.overlays.iter().flat_map(Overlay::paths);
+        overlays.chain(self.added.paths()).map(Path::to_owned).collect()
+    }
+
     /// Identifies the content whatever version it will bear: the treefile's input hash, in rpm-ostree's
     /// sense.
     #[must_use]
@@ -123,7 +131,7 @@ impl<'a> Compose<'a> {
 impl Stage for Compose<'_> {
     type Output = RootFs;
     const NAME: &'static str = "compose";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     fn key(&self, hash: &mut KeyHasher) {
         self.content_key(hash);
@@ -150,7 +158,12 @@ impl Stage for Compose<'_> {
         postprocess::run(&self.manifest.postprocess, &tree, self.epoch, work)?;
         let kernel = kernel::settle(&tree)?;
         let args = &self.manifest.initramfs_args;
-        kernel::initramfs(&tree, &kernel, args, root_driver(self.manifest), self.epoch, work)?;
+        let initramfs =
+            || kernel::initramfs(&tree, &kernel, args, root_driver(self.manifest), self.epoch, work);
+        match &self.manifest.mutate_os_release {
+            Some(base) => os_release::hidden(&tree, base, &self.version, initramfs)?,
+            None => initramfs()?,
+        }
         if self.manifest.readonly_executables {
             extras::seal_executables(&tree.join("usr"))?;
         }

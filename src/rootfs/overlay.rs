@@ -53,6 +53,12 @@ impl Overlay {
         self.entries.values().filter(|entry| !matches!(entry, Entry::Dir { .. })).count()
     }
 
+    /// The paths of its files and links.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
+        let files = self.entries.iter().filter(|(_, entry)| !matches!(entry, Entry::Dir { .. }));
+        files.map(|(path, _)| path.as_path())
+    }
+
     fn walk(&mut self, below: &Path) -> Result<()> {
         for path in fs::read_dir_sorted(&self.dir.join(below))? {
             let inside = below.join(path.file_name().unwrap_or_default());

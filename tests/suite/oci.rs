@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use nosa::failure::{Failure, Kind};
 use nosa::host::Cmd;
-use nosa::oci::{Compression, ExportOptions, Exported, LayerPlan, OciArchive, export};
+use nosa::oci::{Compression, ExportOptions, Exported, LayerPlan, OciArchive, PlannedLayer, export};
 use nosa::ostree::{Checksum, CommitOptions, NodeObject, ObjectKind, Repo, TreeOptions, key};
 use nosa::pipeline::{Artifact as _, Digest};
 use tar::EntryType;
@@ -49,13 +49,17 @@ fn options() -> ExportOptions {
 }
 
 impl Fixture {
+    /// The files dealt out to so many layers.
     fn plan(&self, layers: usize) -> LayerPlan {
         let nodes = self.repo.walk(self.commit).unwrap();
-        let sizes = nodes.iter().filter_map(|node| match node.object {
-            NodeObject::File(checksum) => Some((checksum, 1)),
-            NodeObject::Directory { .. } => None,
-        });
-        LayerPlan::by_size(&sizes.collect(), layers)
+        let mut plan = LayerPlan { layers: vec![PlannedLayer::default(); layers - 1] };
+        let files = nodes.into_iter().filter(|node| matches!(node.object, NodeObject::File(_)));
+        for (number, node) in files.enumerate().filter(|(number, _)| number % layers > 0) {
+            let layer = &mut plan.layers[number % layers - 1];
+            layer.name = format!("part {}", number % layers);
+            layer.files.insert(node.path);
+        }
+        plan
     }
 
     fn export(&self, name: &str, layers: usize, options: &ExportOptions) -> (PathBuf, Exported) {
@@ -115,7 +119,7 @@ fn the_same_commit_is_the_same_image_whatever_made_it() {
 }
 
 #[test]
-fn an_importer_finds_every_object_once_and_in_order() {
+fn an_importer_finds_every_object_in_order() {
     let fixture = fixture();
     for (name, layers, compression) in
         [("single", 1, Compression::Gzip), ("split", 4, Compression::Gzip), ("zstd", 3, Compression::Zstd)]
@@ -140,7 +144,7 @@ fn an_importer_finds_every_object_once_and_in_order() {
 /// Reads a layer as importers do and collects its objects.
 fn check_layer(layer: &[u8], first: bool, seen: &mut BTreeSet<String>) {
     let mut entries = tar::Archive::new(layer);
-    let (mut attributes, mut linked) = (BTreeSet::new(), None);
+    let (mut attributes, mut files, mut linked) = (BTreeSet::new(), BTreeSet::new(), None);
     let mut commit_next = first;
     for entry in entries.entries().unwrap() {
         let mut entry = entry.unwrap();
@@ -176,7 +180,9 @@ fn check_layer(layer: &[u8], first: bool, seen: &mut BTreeSet<String>) {
             }
             "file" => {
                 assert_eq!(linked.take(), Some(sum));
-                assert!(seen.insert(object.to_owned()), "{object} twice");
+                // Files that are alike may be in several layers.
+                assert!(files.insert(object.to_owned()), "{object} twice");
+                seen.insert(object.to_owned());
             }
             _ => {
                 assert!(first, "{object} in a later layer");

@@ -1,0 +1,62 @@
+//! `nosa lint`: what is wrong with an image that machines shall run.
+
+use anyhow::Result;
+
+use super::{Context, render};
+use crate::builds::Build;
+use crate::compression::Format;
+use crate::derive::{self, Finding, Severity};
+use crate::failure::{Failure, Kind};
+use crate::host::environment;
+use crate::oci::ImageRef;
+
+/// Check an image: lost /var content, kernels, leftovers
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The image: oci:DIR, oci-archive:FILE, or a name in podman's storage (default: the build's)
+    #[arg(value_name = "IMAGE")]
+    image: Option<ImageRef>,
+    /// The build whose image is checked
+    #[arg(long, value_name = "ID", default_value = "latest", conflicts_with = "image")]
+    build: String,
+    /// Fail for warnings as well
+    #[arg(long)]
+    fatal_warnings: bool,
+}
+
+pub(super) fn run(args: &Args, context: &Context) -> Result<()> {
+    let image = match &args.image {
+        Some(image) => image.clone(),
+        None => of_build(&context.open()?.build(&args.build, environment::basearch())?)?,
+    };
+    let scratch = tempfile::Builder::new().prefix("nosa-lint-").tempdir_in(environment::temp_dir())?;
+    let (layout, found) = derive::open(&image, scratch.path(), &context.report)?;
+    let findings = derive::lint(&layout, &found, &context.report)?;
+    if context.json {
+        render::print_json(&findings);
+    } else {
+        super::told::findings(&findings);
+    }
+    verdict(&image.to_string(), &findings, args.fatal_warnings)
+}
+
+/// The image of a build.
+pub(super) fn of_build(build: &Build) -> Result<ImageRef> {
+    let (path, artifact) = build.artifact("ostree")?;
+    if Format::of_name(&artifact.path).is_some() {
+        let cure = format!("run `nosa decompress --build {} --artifact ostree`", build.id());
+        return Err(Failure::new(Kind::Artifact, format!("{} is compressed", path.display()), cure).into());
+    }
+    Ok(ImageRef::Archive(path, None))
+}
+
+/// Fails when there are errors, or warnings that count as such.
+pub(super) fn verdict(image: &str, findings: &[Finding], fatal_warnings: bool) -> Result<()> {
+    let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
+    let warnings = findings.len() - errors;
+    if errors == 0 && (warnings == 0 || !fatal_warnings) {
+        return Ok(());
+    }
+    let cause = format!("{image} has {errors} errors and {warnings} warnings");
+    Err(Failure::new(Kind::Build, cause, "change the Containerfile as each of them says").into())
+}
