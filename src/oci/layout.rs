@@ -62,6 +62,12 @@ impl Layout {
         }
     }
 
+    /// A directory that has blobs and nothing else.
+    #[must_use]
+    pub fn of_blobs(dir: &Path) -> Self {
+        Self { path: dir.to_owned(), members: None }
+    }
+
     fn none(path: &Path) -> Failure {
         let cure = "name a directory or an archive that `skopeo copy … oci:` or `nosa build` wrote";
         Failure::new(Kind::Artifact, format!("{} is not an OCI image layout", path.display()), cure)
@@ -208,6 +214,14 @@ impl Layout {
             return Err(damaged(&self.path, &what));
         }
         Ok(Blob { inner: Hashing::new(BufReader::with_capacity(1 << 18, file).take(size)), digest, size })
+    }
+
+    /// As [`Self::blob`], without its first `offset` bytes; they still count for its digest.
+    pub fn blob_from(&self, descriptor: &Descriptor, offset: u64) -> Result<Blob> {
+        let mut blob = self.blob(descriptor)?;
+        io::copy(&mut blob.by_ref().take(offset), &mut io::sink())
+            .with_context(|| format!("reading {}", self.path.display()))?;
+        Ok(blob)
     }
 
     fn digest(&self, descriptor: &Descriptor) -> Result<Digest> {

@@ -11,6 +11,7 @@ mod docker;
 mod export;
 mod extend;
 mod image;
+mod keep;
 mod layer;
 mod layer_reader;
 mod layout;
@@ -26,6 +27,7 @@ pub use docker::{DockerArchive, DockerLayer, read_docker_archive, write_docker_a
 pub use export::{Compression, ExportOptions, Exported, export};
 pub use extend::{AddedLayer, extend};
 pub use image::arch as architecture;
+pub use keep::KeptImage;
 pub use layer_reader::{Budget, EntryKind, LayerEntry};
 pub use layout::{Blob, Image, Layout};
 pub use plan::{
