@@ -81,14 +81,6 @@ impl Proxy {
         format!("docker://{}/{name}", self.host)
     }
 
-    /// The requests so far, `METHOD PATH` without queries, in the order of their arrival.
-    pub(crate) fn requests(&self) -> Vec<String> {
-        let bare = |request: &Request| {
-            format!("{} {}", request.method, request.path.split('?').next().unwrap_or_default())
-        };
-        self.seen.lock().unwrap().iter().map(bare).collect()
-    }
-
     /// The requests so far whose method and path have this in them.
     pub(crate) fn seen(&self, words: &str) -> Vec<Request> {
         let seen = self.seen.lock().unwrap();
