@@ -106,6 +106,9 @@ impl<'a> Builder<'a> {
             while let Some(said) = said.next().await {
                 match said {
                     Ok(said) => steps.said(&said.stream.unwrap_or_default())?,
+                    Err(bollard::errors::Error::DockerStreamError { error }) => {
+                        return Err(steps.failed(&error));
+                    }
                     Err(error) => return Err(steps.failed(&error.to_string())),
                 }
             }

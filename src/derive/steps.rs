@@ -74,7 +74,12 @@ impl<'a> Steps<'a> {
     /// What to say of a build that failed.
     pub(super) fn failed(&mut self, error: &str) -> anyhow::Error {
         self.end_line();
+        // podman repeats the instruction: building at STEP "RUN …": exit status 1.
         let error = error.trim();
+        let error = error
+            .strip_prefix("building at STEP ")
+            .and_then(|rest| rest.rsplit_once("\": "))
+            .map_or(error, |(_, why)| why);
         let mut cause = match self.instruction.as_str() {
             "" => format!("the builder refused the Containerfile: {error}"),
             instruction => format!("{instruction} failed: {error}"),
@@ -145,6 +150,9 @@ pub(super) fn sizes(
 fn instruction(entry: &History) -> String {
     let text = entry.created_by().as_deref().unwrap_or_default();
     let text = text.split_once(" # buildkit").map_or(text, |(text, _)| text);
+    // With arguments: `|1 NAME=VALUE /bin/sh -c …`.
+    let text =
+        if text.starts_with('|') { text.find("/bin/sh -c ").map_or(text, |at| &text[at..]) } else { text };
     let text = match text.strip_prefix("/bin/sh -c ") {
         Some(nop) if nop.starts_with("#(nop)") => nop.trim_start_matches("#(nop)").trim().to_owned(),
         Some(command) => format!("RUN {command}"),
@@ -186,7 +194,7 @@ mod tests {
         steps.said("STEP 1/2: FROM x\nearlier\nSTEP 2/2: RUN false\n10%\r20%\r").unwrap();
         steps.said("done\nE: Unable to loc").unwrap();
         steps.said("ate\n").unwrap();
-        let error = steps.failed("exit status 100\n").to_string();
+        let error = steps.failed("building at STEP \"RUN false\": exit status 100\n").to_string();
         assert_eq!(error, "step 2/2, RUN false failed: exit status 100\n    done\n    E: Unable to locate");
         assert!(std::fs::read_to_string(dir.path().join("log")).unwrap().contains("earlier"));
     }
@@ -208,8 +216,8 @@ mod tests {
         let base = config(&[("base", false)]);
         let derived = config(&[
             ("base", false),
-            ("/bin/sh -c apt-get  install x", false),
-            ("/bin/sh -c #(nop) ENV A=b", true),
+            ("|1 A=b /bin/sh -c apt-get  install x", false),
+            ("|1 A=b /bin/sh -c #(nop) ENV A=b", true),
             ("/bin/sh -c #(nop) COPY file:1 in /x ", false),
         ]);
         let found = sizes(&base, &derived, &[(1, 10), (2, 20), (3, 30)]);

@@ -19,11 +19,16 @@ const CACHES: &[&str] = &[
     "var/cache/yum",
     "var/lib/apt",
     "var/lib/dnf",
-    "var/lib/systemd/deb-systemd-helper-enabled",
-    "var/lib/systemd/deb-systemd-user-helper-enabled",
     "var/lib/ucf",
     "var/log/apt",
     "var/roothome/.cache",
+];
+/// What dpkg's helpers remember of what they enabled: no machine has it, and none misses it.
+const UNMISSED: &[&str] = &[
+    "var/lib/systemd/deb-systemd-helper-enabled",
+    "var/lib/systemd/deb-systemd-helper-masked",
+    "var/lib/systemd/deb-systemd-user-helper-enabled",
+    "var/lib/systemd/deb-systemd-user-helper-masked",
 ];
 /// Where the links of the root lead to, and what people write there.
 const LINKED: &[(&str, &str)] = &[
@@ -101,7 +106,10 @@ pub(super) fn directories(view: &View, known: &Known) -> Option<Found> {
 fn tmpfiles_line(path: &Path, node: &Node) -> String {
     match &node.kind {
         NodeKind::Symlink(target) => format!("L /{} - - - - {}", path.display(), target.display()),
-        _ => format!("d /{} {:04o} {} {} -", path.display(), node.mode, node.uid, node.gid),
+        _ => {
+            let name = |id: u32| if id == 0 { "root".to_owned() } else { id.to_string() };
+            format!("d /{} {:04o} {} {} -", path.display(), node.mode, name(node.uid), name(node.gid))
+        }
     }
 }
 
@@ -115,7 +123,9 @@ fn packaged(view: &View) -> impl Iterator<Item = &Path> {
 
 /// What lies in /var and is not made at boot.
 fn content<'v>(view: &'v View, known: &'v Known) -> impl Iterator<Item = (&'v Path, &'v Node)> {
-    view.below("var").filter(|(path, _)| !known.makes(path) && !path.starts_with("var/tmp"))
+    let unmissed = |path: &Path| UNMISSED.iter().any(|dir| path.starts_with(dir));
+    let content = view.below("var").filter(|(path, _)| !known.makes(path) && !path.starts_with("var/tmp"));
+    content.filter(move |(path, _)| !unmissed(path))
 }
 
 /// As [`content`], without what other rules speak of.
@@ -153,6 +163,7 @@ mod tests {
         assert_eq!(found(&["var/usrlocal/bin/x"]), [("var-link", "/usr/local/bin/x".to_owned())]);
         assert_eq!(found(&["var/opt/a/x"]), [("var-link", "/opt/a/x".to_owned())]);
         assert_eq!(found(&["var/lib/apt/lists/x"]), [("package-cache", "/var/lib/apt/lists/x".to_owned())]);
+        assert_eq!(found(&["var/lib/systemd/deb-systemd-helper-enabled/x.service"]), []);
         assert_eq!(found(&["var/log/dpkg.log"]), [("var-log", "/var/log/dpkg.log".to_owned())]);
     }
 
@@ -160,7 +171,7 @@ mod tests {
     fn directories_are_cured_by_lines_that_can_be_pasted() {
         let findings = check(&sample::view(BASE, &["var/lib/x/", "var/lib/y@x"]));
         assert_eq!(findings[0].rule, "var-directory");
-        assert!(findings[0].cure.contains("\n    d /var/lib/x 0755 0 0 -\n"), "{}", findings[0].cure);
+        assert!(findings[0].cure.contains("\n    d /var/lib/x 0755 root root -\n"), "{}", findings[0].cure);
         assert!(findings[0].cure.ends_with("    L /var/lib/y - - - - x"), "{}", findings[0].cure);
         let made = "usr/lib/tmpfiles.d/x.conf=d /var/lib/x 0755 - - -\nL /var/lib/y - - - - x";
         assert_eq!(found(&["var/lib/x/", "var/lib/y@x", made]), []);
