@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 pub use container::{
-    ArchTags, PushContainer, PushManifest, architectures, copy_container, push_container,
-    push_container_manifest, push_images, refuse_format,
+    PushContainer, PushManifest, architectures, copy_container, push_container, push_container_manifest,
+    push_images, refuse_format,
 };
 use image::Before;
 pub use image::{ImageOptions, ImagePlan, OCI_PLAN, PlanSource, Update, image_plan};

@@ -164,17 +164,6 @@ fn record(build: &Build, key: &str, image: &str, digest: &str, tags: &[String]) 
     Ok(())
 }
 
-/// When the images of an index are copied each alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum ArchTags {
-    /// Always.
-    Always,
-    /// Never.
-    Never,
-    /// Where the registry holds no indexes, which none does that nosa knows.
-    Auto,
-}
-
 /// Copies an image, or the tags of a repository; `apart` copies each architecture alone, as `TAG-ARCH`.
 pub fn copy_container(
     from: &str,

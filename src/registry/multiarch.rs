@@ -1,6 +1,7 @@
 //! Several architectures under one tag: an index over images that lie in layouts or in registries.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use anyhow::{Context as _, Result};
 use oci_spec::image::{
@@ -42,7 +43,7 @@ pub struct PushedIndex {
 /// One image of the index.
 struct Member {
     from: ImageRef,
-    source: Source,
+    source: Rc<Source>,
     document: Document,
     platform: Platform,
 }
@@ -106,12 +107,11 @@ async fn of_image(from: &ImageRef, access: &Access, report: &Reporter) -> Result
         _ => None,
     };
     let mut members = Vec::new();
-    let source = open(from, access, report).await?;
+    let source = Rc::new(open(from, access, report).await?);
     let root = source.root(name).await?;
     for (_, document) in source.images(root).await? {
         let platform = platform(&source, &document).await?;
-        let source = open(from, access, report).await?;
-        members.push(Member { from: from.clone(), source, document, platform });
+        members.push(Member { from: from.clone(), source: Rc::clone(&source), document, platform });
     }
     Ok(members)
 }

@@ -114,6 +114,11 @@ fn a_signed_image_passes_a_policy_and_an_unsigned_one_does_not() {
     };
     fetch("1.0-x86_64").unwrap();
     fetch("stable").unwrap();
+    let index = sign(&private, &passphrase).map(|arg| {
+        arg.replace("push-container", "push-container-manifest").replace(&target, "--artifact=ostree")
+    });
+    small.ok(&[&refs(&index)[..], &["--tag", "index", "--repo", &target]].concat());
+    fetch("index").unwrap();
     let refusal = format!("{:#}", fetch("unsigned").unwrap_err());
     assert!(refusal.contains("A signature was required, but no signature exists"), "{refusal}");
 }
