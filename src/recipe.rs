@@ -168,7 +168,7 @@ impl<'a> Recipe<'a> {
             packages: &packages.packages,
             remove: self.removed_files(),
             manifest: self.manifest(),
-            epoch: tree_epoch(),
+            epoch: TREE_EPOCH,
         })?;
         let input_hash = self.composition(&installed, String::new())?.input_hash();
         Ok(Planned { packages, snapshot, installed, input_hash })
@@ -302,7 +302,7 @@ impl<'a> Recipe<'a> {
             overlays,
             added: AddedFiles::read(manifest)?,
             version,
-            epoch: tree_epoch(),
+            epoch: TREE_EPOCH,
         })
     }
 
@@ -344,8 +344,4 @@ pub fn config_commit(dir: &Path) -> Option<(String, u64)> {
         .text();
     let (commit, time) = printed.trim().split_once(' ')?;
     Some((commit.to_owned(), time.parse().ok()?))
-}
-
-fn tree_epoch() -> u64 {
-    environment::source_date_epoch().unwrap_or(TREE_EPOCH)
 }
