@@ -6,7 +6,7 @@ NOSA = target/release/nosa
 # Where rustup puts the toolchain.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: demo test deps build check bench clean
+.PHONY: demo test deps build client check bench clean
 
 ## From nothing to a booted machine: builds nosa, builds debian-container in $(DEMO)/, boots and tests it.
 demo: deps build
@@ -20,8 +20,12 @@ test: deps
 deps:
 	.ci/deps
 
-build:
+build: client
 	cargo build --release --locked
+
+## The client that updates machines: nosa puts it into Debian systems.
+client:
+	.ci/client
 
 ## What every commit must pass before the tests.
 check:

@@ -14,6 +14,7 @@ pub mod document;
 pub mod embedded;
 pub mod failure;
 pub mod host;
+pub mod import;
 pub mod kola;
 pub mod manifest;
 pub mod oci;

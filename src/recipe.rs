@@ -3,7 +3,9 @@
 //! [`Recipe::open`] reads the configuration; each method after it is one step of the flow and returns what
 //! the next one needs. No step knows argv, formats or the terminal.
 
+mod container;
 mod image;
+mod import;
 mod overrides;
 mod publish;
 mod source;
@@ -15,8 +17,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+pub use container::{
+    ArchTags, PushContainer, PushManifest, architectures, copy_container, push_container,
+    push_container_manifest, push_images, refuse_format,
+};
 use image::Before;
 pub use image::{ImageOptions, ImagePlan, OCI_PLAN, PlanSource, Update, image_plan};
+pub use import::{Fetched, Origin};
 use overrides::Overrides;
 pub use overrides::overrides_in;
 pub use publish::{Outcome, Publisher, STAGES};
@@ -162,6 +169,8 @@ impl<'a> Recipe<'a> {
 
     /// Installs the packages and says what the tree will be made of.
     pub fn plan(&self) -> Result<Planned> {
+        // What is missing here is told before packages take their time.
+        self.added_files()?;
         let (packages, snapshot) = self.resolve()?;
         let installed = self.pipeline.run(&Install {
             backend: self.backend.as_ref(),
@@ -300,10 +309,14 @@ impl<'a> Recipe<'a> {
             installed,
             manifest,
             overlays,
-            added: AddedFiles::read(manifest)?,
+            added: self.added_files()?,
             version,
             epoch: TREE_EPOCH,
         })
+    }
+
+    fn added_files(&self) -> Result<AddedFiles> {
+        AddedFiles::read(self.manifest(), environment::client().as_deref())
     }
 
     fn metadata(&self, planned: &Planned, rootfs: &RootFs, version: &str) -> Metadata {

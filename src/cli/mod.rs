@@ -9,10 +9,13 @@ mod buildupload;
 mod clean;
 mod compress;
 mod context;
+mod copy_container;
+mod derive;
 mod diff;
 mod doctor;
 mod fetch;
 mod image;
+mod import;
 mod init;
 mod kola;
 mod lint;
@@ -21,7 +24,10 @@ mod manifest;
 mod meta;
 mod oci;
 mod prune;
+mod push_container;
+mod push_container_manifest;
 mod reach;
+mod registry_options;
 mod release_meta;
 pub mod render;
 mod run;
@@ -70,6 +76,7 @@ enum Command {
     Fetch(fetch::Args),
     Build(build::Args),
     Buildextend(buildextend::Args),
+    Import(import::Args),
     List(list::Args),
     Manifest(manifest::Args),
     Validate(validate::Args),
@@ -87,11 +94,15 @@ enum Command {
     GenerateReleaseMeta(release_meta::Args),
     Buildfetch(buildfetch::Args),
     Buildupload(buildupload::Args),
+    PushContainer(push_container::Args),
+    PushContainerManifest(push_container_manifest::Args),
+    CopyContainer(copy_container::Args),
     Prune(prune::Args),
     Clean(clean::Args),
     Basearch(basearch::Args),
     Run(run::Args),
     Kola(kola::Args),
+    Derive(derive::Args),
     Lint(lint::Args),
     Doctor(doctor::Args),
 }
@@ -152,6 +163,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Fetch(args) => fetch::run(&args, &context)?,
         Command::Build(args) => build::run(&args, &context)?,
         Command::Buildextend(args) => buildextend::run(&args, &context)?,
+        Command::Import(args) => import::run(&args, &context)?,
         Command::List(args) => list::run(&args, &context)?,
         Command::Manifest(args) => manifest::run(&args, &context)?,
         Command::Validate(args) => validate::run(&args, &context)?,
@@ -167,11 +179,15 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::GenerateReleaseMeta(args) => release_meta::run(&args, &context)?,
         Command::Buildfetch(args) => buildfetch::run(&args, &context)?,
         Command::Buildupload(args) => buildupload::run(&args, &context)?,
+        Command::PushContainer(args) => push_container::run(&args, &context)?,
+        Command::PushContainerManifest(args) => push_container_manifest::run(&args, &context)?,
+        Command::CopyContainer(args) => copy_container::run(&args, &context)?,
         Command::Prune(args) => prune::run(&args, &context)?,
         Command::Clean(args) => clean::run(&args, &context)?,
         Command::Basearch(args) => basearch::run(&args, &context)?,
         Command::Run(args) => run::run(&args, &context)?,
         Command::Kola(args) => kola::run(&args, &context)?,
+        Command::Derive(args) => derive::run(&args, &context)?,
         Command::Lint(args) => lint::run(&args, &context)?,
         Command::Doctor(args) => doctor::run(&args, &context)?,
     }

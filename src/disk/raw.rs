@@ -205,7 +205,7 @@ impl RawDisk {
 impl Stage for RawDisk {
     type Output = RawDiskImage;
     const NAME: &'static str = "raw-disk";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
 
     fn key(&self, hash: &mut KeyHasher) {
         // The programs and modules that write the image are files of the commit itself.

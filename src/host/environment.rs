@@ -31,6 +31,19 @@ pub fn user_cache_dir() -> Option<PathBuf> {
     }
 }
 
+/// The client that updates machines: the file that `NOSA_CLIENT` names, else the one that was installed with
+/// this program, beside it or in ../libexec/nosa.
+#[must_use]
+pub fn client() -> Option<PathBuf> {
+    if let Some(file) = var_os("NOSA_CLIENT").map(PathBuf::from) {
+        return Some(file);
+    }
+    let program = std::env::current_exe().ok()?;
+    let bin = program.parent()?;
+    let places = [bin.join("nestos-update"), bin.join("../libexec/nosa/nestos-update")];
+    places.into_iter().find(|file| file.is_file())
+}
+
 /// Where large files may lie for a while: `TMPDIR`, else `/var/tmp`, since `/tmp` is often memory.
 #[must_use]
 pub fn temp_dir() -> PathBuf {

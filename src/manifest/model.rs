@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use regex::Regex;
 use serde::Serialize;
 
+use crate::document::Position;
+
 /// A merged and validated treefile.
 #[derive(Debug, Clone)]
 pub struct Manifest {
@@ -79,6 +81,9 @@ pub struct Manifest {
     pub units: Vec<String>,
     /// Files to copy into the tree: the file on this machine, and its path in the tree without leading `/`.
     pub add_files: Vec<(PathBuf, String)>,
+    /// Where `add-files` puts the client that updates machines, `${nestos_update}`: the place that asks for
+    /// it, and its path in the tree without leading `/`.
+    pub add_client: Option<(Position, String)>,
     /// The OCI image's default command.
     pub container_cmd: Vec<String>,
     /// Extra arguments for dracut.

@@ -8,11 +8,14 @@ use super::model::AccountCheck;
 use super::notes::Notes;
 use super::source::Source;
 use super::validate::Parts;
-use crate::document::Node;
+use crate::document::{Node, Position};
 use crate::failure::Failure;
 
 /// Where add-files may write, as rpm-ostree has it.
 const ADDED: &[&str] = &["usr/", "etc/", "bin/", "sbin/", "lib/", "lib64/"];
+
+/// What stands for the client that updates machines, which comes with nosa.
+const CLIENT: &str = "${nestos_update}";
 
 /// The kinds of units.
 const UNITS: &[&str] =
@@ -48,14 +51,25 @@ impl Parts<'_> {
         }))
     }
 
-    /// `add-files`.
+    /// `add-files`, but for the client.
     pub(super) fn add_files(&self, walk: &mut Walk<'_>, source: &dyn Source) -> Vec<(PathBuf, String)> {
         let mut files = Vec::new();
-        for item in self.items("add-files") {
+        for item in self.items("add-files").iter().filter(|item| client_of(item).is_none()) {
             let added = added(item, walk, source);
             files.extend(walk.notes.take(added));
         }
         files
+    }
+
+    /// Where `add-files` puts the client.
+    pub(super) fn add_client(&self, notes: &mut Notes) -> Option<(Position, String)> {
+        let mut places = notes.all(
+            self.items("add-files")
+                .iter()
+                .filter_map(client_of)
+                .map(|(from, to)| destination(to).map(|destination| (from.position.clone(), destination))),
+        );
+        places.pop()
     }
 
     /// `rpmdb` has one effect at most: a warning.
@@ -71,6 +85,14 @@ impl Parts<'_> {
             ));
         }
         Ok(())
+    }
+}
+
+/// The two nodes of an item that stands for the client.
+fn client_of(item: &Node) -> Option<(&Node, &Node)> {
+    match item.list("add-files") {
+        Ok([from, to]) if from.text("add-files").is_ok_and(|text| text == CLIENT) => Some((from, to)),
+        _ => None,
     }
 }
 

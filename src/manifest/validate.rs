@@ -86,6 +86,7 @@ impl Parts<'_> {
         let check_groups = self.accounts("check-groups", walk, source);
         let check_groups = walk.notes.or_default(check_groups);
         let add_files = self.add_files(walk, source);
+        let add_client = self.add_client(&mut walk.notes);
         let notes = &mut walk.notes;
         Manifest {
             dir: self.dir.to_owned(),
@@ -124,6 +125,7 @@ impl Parts<'_> {
             readonly_executables: notes.or_default(self.boolean("readonly-executables", false)),
             units: self.units(notes),
             add_files,
+            add_client,
             container_cmd: notes.or_default(self.texts("container-cmd")),
             initramfs_args: notes.or_default(self.texts("initramfs-args")),
             repo_kind: self.repositories.as_ref().and_then(|all| all.kind),

@@ -71,6 +71,25 @@ impl FromStr for ImageRef {
     }
 }
 
+impl Repository {
+    /// Reads `[docker://]HOST/REPO[:TAG][@sha256:…]`; without tag and digest it gets the tag `tag`.
+    pub fn tagged(text: &str, tag: &str) -> Result<Self> {
+        let text = text.strip_prefix("docker://").unwrap_or(text);
+        let last = text.rsplit_once('/').map_or(text, |(_, last)| last);
+        if last.contains([':', '@']) { text.parse() } else { format!("{text}:{tag}").parse() }
+    }
+
+    /// Reads `[docker://]HOST/REPO`, which names no image of it.
+    pub fn bare(text: &str) -> Result<Self> {
+        let text = text.strip_prefix("docker://").unwrap_or(text);
+        let repository = Self::tagged(text, "latest")?;
+        if text != format!("{}/{}", repository.host, repository.name) {
+            return Err(wrong(text, "a repository without a tag is wanted: tags are said by --tag"));
+        }
+        Ok(Self { tag: None, ..repository })
+    }
+}
+
 impl FromStr for Repository {
     type Err = anyhow::Error;
 
@@ -179,6 +198,18 @@ mod tests {
         let latest: ImageRef = "docker://h/os".parse().unwrap();
         assert_eq!(latest.to_string(), "docker://h/os:latest");
         assert_eq!("my-os:1".parse::<ImageRef>().unwrap(), ImageRef::Storage("my-os:1".into()));
+    }
+
+    #[test]
+    fn a_tag_is_the_last_components() {
+        let tagged = |text: &str| Repository::tagged(text, "1-x86_64").unwrap().to_string();
+        assert_eq!(tagged("h:5000/os"), "h:5000/os:1-x86_64");
+        assert_eq!(tagged("docker://h:5000/a/os:2"), "h:5000/a/os:2");
+        let digest = format!("h/os@sha256:{}", "a".repeat(64));
+        assert_eq!(tagged(&digest), digest);
+        assert_eq!(Repository::bare("docker://h:5000/os").unwrap().tag, None);
+        let error = Repository::bare("h/os:1").unwrap_err().to_string();
+        assert!(error.contains("tags are said by --tag"), "{error}");
     }
 
     #[test]

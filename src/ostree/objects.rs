@@ -128,11 +128,10 @@ impl Attributes {
         gvariant::array(Layout::BYTES, sorted.into_iter().map(pair))
     }
 
-    /// Reads the form back.
-    pub fn decode(bytes: &[u8]) -> Result<Self> {
-        let [uid, gid, mode, pairs] = gvariant::split_tuple(bytes, DIRMETA)?;
+    /// Reads the extended attributes alone.
+    pub fn decode_xattrs(bytes: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
         let mut xattrs = Vec::new();
-        for pair in gvariant::split_array(pairs, Layout::BYTES)? {
+        for pair in gvariant::split_array(bytes, Layout::BYTES)? {
             let [name, value] = gvariant::split_tuple(pair, [Layout::BYTES, Layout::BYTES])?;
             match name.split_last() {
                 Some((0, name)) if !name.is_empty() && !name.contains(&0) => {
@@ -142,6 +141,13 @@ impl Attributes {
             }
         }
         ensure!(xattrs.is_sorted_by(|a, b| a.0 < b.0), "extended attributes are not sorted by name");
+        Ok(xattrs)
+    }
+
+    /// Reads the form back.
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        let [uid, gid, mode, pairs] = gvariant::split_tuple(bytes, DIRMETA)?;
+        let xattrs = Self::decode_xattrs(pairs)?;
         let read = gvariant::read_u32;
         let attributes = Self { uid: read(uid)?, gid: read(gid)?, mode: read(mode)?, xattrs };
         ensure!(attributes.encode() == bytes, "attributes are not in their canonical form");

@@ -2,17 +2,17 @@
 //! flushed by one call and only then renamed, so that what lies below `objects/` is whole even after the
 //! power failed: a later commit would take an empty file there for the object and skip it.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek as _, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use rayon::prelude::*;
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags, XattrFlags};
 use rustix::io::Errno;
@@ -134,6 +134,69 @@ impl Staging {
         Ok(checksum)
     }
 
+    /// Writes a regular file whose `size` bytes can be read only once: what is large is written while it is
+    /// hashed, and dropped again when the repository has it.
+    pub(super) fn stream(
+        &self,
+        source: &mut dyn Read,
+        size: u64,
+        attributes: &Attributes,
+    ) -> Result<Checksum> {
+        let mut hash = FileHeader { attributes, target: "" }.start_hash();
+        self.add(2, 1);
+        let mode = attributes.mode & 0o775 | 0o400;
+        if size <= HELD {
+            let mut bytes = Vec::with_capacity(size as usize);
+            let count = source.take(size).read_to_end(&mut bytes).context("reading it")? as u64;
+            ensure!(count == size, "it ends after {count} of {size} bytes");
+            hash.update(&bytes);
+            let checksum = Checksum::from_bytes(hash.finalize().into());
+            let place = checksum.object_path(ObjectKind::File);
+            if let Some(name) = self.claim(&place)? {
+                self.write(name, &place, mode, Some(attributes), |file| file.write_all(&bytes))?;
+                self.add(3, 1);
+                self.add(4, size);
+            }
+            return Ok(checksum);
+        }
+        let name = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut short = None;
+        self.write(name, "of a stream", mode, Some(attributes), |file| {
+            let copied = copy_hashed(source.take(size), &mut hash, file)?;
+            short = (copied != size).then_some(copied);
+            Ok(())
+        })?;
+        if let Some(count) = short {
+            bail!("it ends after {count} of {size} bytes");
+        }
+        let checksum = Checksum::from_bytes(hash.finalize().into());
+        let place = checksum.object_path(ObjectKind::File);
+        let known = self.has(&place) || self.places()?.contains_key(&place);
+        if known {
+            fs::remove_file_if_exists(&self.dir.path().join(name.to_string()))?;
+        } else {
+            self.places()?.insert(place, name);
+            self.add(3, 1);
+            self.add(4, size);
+        }
+        Ok(checksum)
+    }
+
+    /// Where the bytes of a file are that was written here and not yet moved.
+    pub(super) fn pending(&self, checksum: Checksum) -> Result<Option<PathBuf>> {
+        let name = self.places()?.get(&checksum.object_path(ObjectKind::File)).copied();
+        Ok(name.map(|name| self.dir.path().join(name.to_string())))
+    }
+
+    /// Forgets the files among what was written that are not wanted.
+    pub(super) fn retain(&self, wanted: &HashSet<Checksum>) -> Result<()> {
+        let wanted: HashSet<String> =
+            wanted.iter().map(|checksum| checksum.object_path(ObjectKind::File)).collect();
+        let is_file = |place: &str| place.ends_with(&format!(".{}", ObjectKind::File.suffix()));
+        self.places()?.retain(|place, _| !is_file(place) || wanted.contains(place));
+        Ok(())
+    }
+
     /// Writes a symbolic link.
     pub(super) fn symlink(&self, target: &str, attributes: &Attributes) -> Result<Checksum> {
         let hash = FileHeader { attributes, target }.start_hash();
@@ -227,8 +290,8 @@ impl Staging {
     }
 }
 
-/// Hashes the rest of a stream and returns how long it was.
-fn hash_stream(source: &mut impl Read, hash: &mut sha2::Sha256) -> io::Result<u64> {
+/// Copies a stream, hashing it on the way, and returns how long it was.
+fn copy_hashed(mut source: impl Read, hash: &mut sha2::Sha256, out: &mut impl Write) -> io::Result<u64> {
     let mut buffer = vec![0; HELD as usize];
     let mut total = 0;
     loop {
@@ -236,12 +299,18 @@ fn hash_stream(source: &mut impl Read, hash: &mut sha2::Sha256) -> io::Result<u6
             Ok(0) => return Ok(total),
             Ok(count) => {
                 hash.update(&buffer[..count]);
+                out.write_all(&buffer[..count])?;
                 total += count as u64;
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Hashes the rest of a stream and returns how long it was.
+fn hash_stream(source: &mut impl Read, hash: &mut sha2::Sha256) -> io::Result<u64> {
+    copy_hashed(source, hash, &mut io::sink())
 }
 
 /// Removes what processes that no longer live left in `tmp/`. The lock speaks for a process of another

@@ -93,9 +93,9 @@ mod tests {
     fn retry_after_is_seconds_or_a_date() {
         let now = 784_111_777;
         assert_eq!(retry_after("7", now), Some(7 * SECOND));
-        assert_eq!(retry_after(" 0 ", now), Some(0 * SECOND));
+        assert_eq!(retry_after(" 0 ", now), Some(Duration::ZERO));
         assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:47 GMT", now), Some(10 * SECOND));
-        assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:07 GMT", now), Some(0 * SECOND));
+        assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:07 GMT", now), Some(Duration::ZERO));
         for wrong in ["", "-1", "soon", "Sun, 06 Foo 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:49 GMT"] {
             assert_eq!(retry_after(wrong, now), None, "{wrong}");
         }

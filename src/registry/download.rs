@@ -19,21 +19,42 @@ use crate::pipeline::{Digest, Hashing};
 
 /// A manifest by tag or digest.
 pub(super) async fn manifest(client: &Client, reference: &str) -> Result<Document> {
-    let repository = client.repository();
-    let place = format!("docker://{}/{}:{reference}", repository.host, repository.name);
-    let place = place.replace(":sha256:", "@sha256:");
-    let path = format!("manifests/{reference}");
-    let doing = format!("fetching the manifest of {place}");
-    let fetched = client.persist(&doing, async || {
-        let build = || Ok(client.request(Method::GET, &path)?.header(ACCEPT, document::ACCEPT));
-        let mut response = client.send(build).await?;
-        let header = |name: &str| {
-            response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
-        };
-        let (media_type, said) = (header(CONTENT_TYPE.as_str()), header("docker-content-digest"));
-        Ok((client.whole(&mut response, document::LARGEST).await?, media_type, said))
+    let doing = format!("fetching the manifest of {}", place(client, reference));
+    let fetched = client.persist(&doing, async || fetch_manifest(client, reference).await).await?;
+    checked(client, reference, fetched)
+}
+
+/// As [`manifest`], `None` if there is none.
+pub(super) async fn manifest_if_there(client: &Client, reference: &str) -> Result<Option<Document>> {
+    let doing = format!("looking for {}", place(client, reference));
+    let fetched = client.persist(&doing, async || match fetch_manifest(client, reference).await {
+        Err(trouble) if trouble.is(StatusCode::NOT_FOUND) => Ok(None),
+        other => other.map(Some),
     });
-    let (bytes, media_type, said) = fetched.await?;
+    fetched.await?.map(|fetched| checked(client, reference, fetched)).transpose()
+}
+
+/// A manifest's bytes, and what the answer calls them: media type and digest.
+type Fetched = (Vec<u8>, Option<String>, Option<String>);
+
+fn place(client: &Client, reference: &str) -> String {
+    let repository = client.repository();
+    let joint = if reference.contains(':') { '@' } else { ':' };
+    format!("docker://{}/{}{joint}{reference}", repository.host, repository.name)
+}
+
+async fn fetch_manifest(client: &Client, reference: &str) -> Result<Fetched, Trouble> {
+    let path = format!("manifests/{reference}");
+    let build = || Ok(client.request(Method::GET, &path)?.header(ACCEPT, document::ACCEPT));
+    let mut response = client.send(build).await?;
+    let header =
+        |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let (media_type, said) = (header(CONTENT_TYPE.as_str()), header("docker-content-digest"));
+    Ok((client.whole(&mut response, document::LARGEST).await?, media_type, said))
+}
+
+fn checked(client: &Client, reference: &str, (bytes, media_type, said): Fetched) -> Result<Document> {
+    let place = place(client, reference);
     let digest = format!("sha256:{}", Digest::of(&bytes));
     let wanted = Some(reference).filter(|reference| reference.contains(':')).or(said.as_deref());
     if let Some(wanted) = wanted.filter(|wanted| *wanted != digest && wanted.starts_with("sha256:")) {
@@ -43,6 +64,23 @@ pub(super) async fn manifest(client: &Client, reference: &str) -> Result<Documen
         ));
     }
     Document::new(bytes, media_type.as_deref(), &place)
+}
+
+/// A small blob, whole.
+pub(super) async fn small(client: &Client, descriptor: &Descriptor) -> Result<Vec<u8>> {
+    let place = format!("docker://{}/{}", client.repository().host, client.repository().name);
+    let wanted = document::digest(descriptor, &place)?;
+    let path = format!("blobs/sha256:{wanted}");
+    let fetch = async || {
+        let mut response = client.send(|| client.request(Method::GET, &path)).await?;
+        client.whole(&mut response, document::LARGEST).await
+    };
+    let bytes = client.persist(&format!("fetching blob sha256:{wanted} from {place}"), fetch).await?;
+    let digest = Digest::of(&bytes);
+    if digest != wanted {
+        return Err(damaged(&place, &format!("blob sha256:{wanted} has the digest sha256:{digest}")));
+    }
+    Ok(bytes)
 }
 
 /// A blob into a new file at `target`.

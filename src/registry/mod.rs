@@ -14,15 +14,24 @@
 mod access;
 mod backoff;
 mod client;
+mod copy;
 mod credentials;
 mod document;
 mod download;
 mod meter;
+mod multiarch;
 mod pull;
+mod push;
+mod sign;
 mod source;
 mod tls;
 mod token;
 mod trouble;
+mod upload;
 
 pub use access::{Access, Secret};
+pub use copy::{Copied, copy, copy_apart};
+pub use multiarch::{IndexRequest, PushedIndex, push_index};
 pub use pull::{Pulled, pull};
+pub use push::{Pushed, push};
+pub use sign::{SigstoreKey, sign};

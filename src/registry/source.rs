@@ -109,6 +109,20 @@ impl Source {
         Ok(Parts { documents, blobs })
     }
 
+    /// The images that `root` names with their architectures; itself, without one, if it is no index.
+    pub(super) async fn images(&self, root: Document) -> Result<Vec<(Option<String>, Document)>> {
+        let Content::Index(named) = root.content(&self.place())? else { return Ok(vec![(None, root)]) };
+        let mut images = Vec::new();
+        for child in named {
+            let architecture = child.platform().as_ref().map(|platform| platform.architecture().to_string());
+            // Attestations are for a platform that nobody has.
+            if architecture.as_deref() != Some("unknown") {
+                images.push((architecture, self.document(&child).await?));
+            }
+        }
+        Ok(images)
+    }
+
     /// The one manifest of `root` for a base architecture: itself, or the one that an index names.
     pub(super) async fn select(&self, root: Document, basearch: &str) -> Result<Document> {
         let place = self.place();

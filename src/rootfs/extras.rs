@@ -25,9 +25,17 @@ struct AddedFile {
 }
 
 impl AddedFiles {
-    /// Reads a manifest's.
-    pub fn read(manifest: &Manifest) -> Result<Self> {
-        let files = manifest.add_files.iter().map(|(source, target)| {
+    /// Reads a manifest's; `client` is the client that updates machines, if it is there.
+    pub fn read(manifest: &Manifest, client: Option<&Path>) -> Result<Self> {
+        let client = manifest.add_client.iter().map(|(place, target)| match client {
+            Some(file) => Ok((file.to_owned(), target.clone())),
+            None => Err(place.failure(
+                "the client that updates machines is not beside nosa",
+                "build it by `make client`, or name its file in NOSA_CLIENT",
+            )),
+        });
+        let client: Vec<_> = client.collect::<Result<_, Failure>>()?;
+        let files = manifest.add_files.iter().chain(&client).map(|(source, target)| {
             let digest = sha256_file(source)?;
             let meta = std::fs::metadata(source).with_context(|| format!("reading {}", source.display()))?;
             let mode = if meta.permissions().mode() & 0o111 == 0 { 0o644 } else { 0o755 };

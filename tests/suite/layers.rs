@@ -50,12 +50,16 @@ fn sources() -> Vec<PathBuf> {
         }
     }
     let mut found = Vec::new();
-    walk(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for place in ["src", "client"] {
+        walk(&root.join(place), &mut found);
+    }
     found
 }
 
 fn relative(path: &Path) -> String {
-    path.strip_prefix(Path::new(env!("CARGO_MANIFEST_DIR")).join("src")).unwrap().display().to_string()
+    let path = path.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap();
+    path.strip_prefix("src").unwrap_or(path).display().to_string()
 }
 
 fn room(path: &Path) -> String {

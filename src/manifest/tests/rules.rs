@@ -347,7 +347,8 @@ fn what_goes_into_the_tree_adds_up_with_the_included_first() {
         (
             "manifest.yaml",
             &format!(
-                "{BASE}include: m/a.yaml\nunits: [b.timer]\nadd-files: [[motd, /etc/motd]]\ndocumentation: false\n\
+                "{BASE}include: m/a.yaml\nunits: [b.timer]\ndocumentation: false\n\
+                 add-files: [[motd, /etc/motd], ['${{nestos_update}}', /usr/bin/u]]\n\
                  install-langs: [de]\nreadonly-executables: true\n"
             ),
         ),
@@ -360,6 +361,7 @@ fn what_goes_into_the_tree_adds_up_with_the_included_first() {
     assert_eq!(os.units, ["a.service", "b.timer"]);
     let files: Vec<_> = os.add_files.iter().map(|(s, d)| (s.to_str().unwrap(), d.as_str())).collect();
     assert_eq!(files, [("/c/m/x", "usr/share/x"), ("/c/motd", "etc/motd")]);
+    assert_eq!(os.add_client.map(|(_, path)| path).as_deref(), Some("usr/bin/u"));
     assert!(!os.documentation && os.readonly_executables);
     assert_eq!(os.install_langs.unwrap(), ["en_US", "de"]);
     let plain = manifest("").manifest;
