@@ -68,7 +68,7 @@ impl Client {
             repository: repository.clone(),
             credentials: credentials::find(repository, access)?,
             sign_in: Mutex::new(SignIn {
-                scopes: vec![format!("repository:{}:{rights}", name(repository))],
+                scopes: vec![format!("repository:{}:{rights}", repository.name)],
                 ..SignIn::default()
             }),
             backoff: access.backoff(),
@@ -359,23 +359,9 @@ impl Client {
     }
 }
 
-/// The name of a repository on its registry: Docker Hub's own images have names of one word to people only.
-fn name(repository: &Repository) -> String {
-    if is_hub(&repository.host) && !repository.name.contains('/') {
-        return format!("library/{}", repository.name);
-    }
-    repository.name.clone()
-}
-
-/// Whether a host is Docker Hub as people call it, whose registry is elsewhere.
-pub(super) fn is_hub(host: &str) -> bool {
-    host == "docker.io" || host == "index.docker.io"
-}
-
 /// `https://HOST/v2/NAME/`.
 fn address(scheme: &str, repository: &Repository) -> Result<Url> {
-    let host = if is_hub(&repository.host) { "registry-1.docker.io" } else { &repository.host };
-    let text = format!("{scheme}://{host}/v2/{}/", name(repository));
+    let text = format!("{scheme}://{}/v2/{}/", repository.host, repository.name);
     let url: Url = text.parse().with_context(|| format!("reading the registry's address {text}"))?;
     Ok(url)
 }
@@ -385,11 +371,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_registry_is_where_its_host_says_but_docker_hub() {
+    fn a_registry_is_where_its_host_says() {
         let at = |text: &str| address("https", &text.parse().unwrap()).unwrap().to_string();
         assert_eq!(at("r.example:5000/os/base:1"), "https://r.example:5000/v2/os/base/");
         assert_eq!(at("[::1]:5000/os"), "https://[::1]:5000/v2/os/");
-        assert_eq!(at("docker.io/debian:13"), "https://registry-1.docker.io/v2/library/debian/");
-        assert_eq!(at("index.docker.io/a/b"), "https://registry-1.docker.io/v2/a/b/");
     }
 }

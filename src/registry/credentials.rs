@@ -8,7 +8,6 @@ use base64::Engine as _;
 use serde_json::Value;
 
 use super::access::{Access, Secret};
-use super::client::is_hub;
 use crate::failure::{Failure, Kind};
 use crate::host::{Cmd, environment, fs};
 use crate::oci::Repository;
@@ -87,9 +86,7 @@ fn in_file(path: &Path, text: &str, repository: &Repository) -> Result<Option<Cr
     let Some(entries) = file["auths"].as_object() else { return Ok(None) };
     for scope in scopes(repository) {
         let entry = entries.get(&scope).or_else(|| {
-            // Docker Hub's key is the one of its oldest API.
-            let old = |key: &str| host_of(key) == scope || (is_hub(&scope) && is_hub(host_of(key)));
-            let mut others = entries.iter().filter(|(key, _)| old(key));
+            let mut others = entries.iter().filter(|(key, _)| host_of(key) == scope);
             others.next().map(|(_, entry)| entry)
         });
         let Some(entry) = entry else { continue };
@@ -208,8 +205,6 @@ mod tests {
             base64("old:1")
         );
         assert_eq!(look(&file, "r.example/os").unwrap(), password("old", "1"));
-        let hub = file.replace("r.example", "index.docker.io");
-        assert_eq!(look(&hub, "docker.io/debian").unwrap(), password("old", "1"));
         assert_eq!(look("", "r.example/os").unwrap(), None);
         assert_eq!(look("{}", "r.example/os").unwrap(), None);
     }
