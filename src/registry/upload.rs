@@ -280,8 +280,9 @@ fn body(blob: Blob, left: u64, sent: Arc<Stream>, meter: Arc<Meter>) -> Body {
         let read = state.map(|(blob, left)| read(blob, left)).transpose();
         match &read {
             Ok(Some((bytes, _))) => {
-                sent.moved.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                // In this order, for what is taken back is what moved.
                 meter.add(bytes.len() as u64);
+                sent.moved.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             }
             Ok(None) => {}
             Err(error) => drop(sent.damage.set(error.to_string())),
