@@ -305,14 +305,7 @@ impl<'a> Recipe<'a> {
         let manifest = self.manifest();
         let mut overlays = Compose::overlays(manifest)?;
         overlays.extend(self.overrides.rootfs.clone());
-        Ok(Compose {
-            installed,
-            manifest,
-            overlays,
-            added: self.added_files()?,
-            version,
-            epoch: TREE_EPOCH,
-        })
+        Ok(Compose { installed, manifest, overlays, added: self.added_files()?, version, epoch: TREE_EPOCH })
     }
 
     fn added_files(&self) -> Result<AddedFiles> {
