@@ -68,6 +68,7 @@ impl System {
         file("usr/lib/modules/6.1/vmlinuz", &bytes(1, 90_000));
         file("usr/lib/modules/6.1/initramfs.img", &bytes(2, 90_000));
         file("usr/etc/motd", b"welcome");
+        fs::create_dir_all(root.join("var")).unwrap();
         contents
     }
 }
