@@ -35,6 +35,7 @@ mod rpm_system;
 mod sample;
 mod server;
 mod small;
+mod update;
 mod variants;
 mod whole;
 mod why;
