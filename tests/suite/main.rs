@@ -16,6 +16,7 @@ mod import_hostile;
 mod judge;
 mod layers;
 mod oci;
+mod oci_plan;
 mod ostree;
 mod overrides;
 mod record;
