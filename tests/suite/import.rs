@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tar::EntryType;
 
 use super::crafted::{Crafted, Layer, Tar};
-use super::fixture::{Work, artifact, latest, nosa, said, shared, skip};
+use super::fixture::{Work, artifact, latest, nosa, refused, said, shared, skip};
 use super::judge::judge;
 use super::registry_server::Registry;
 use super::sample;
@@ -33,9 +33,13 @@ impl Place {
         self.dir.path().join(name)
     }
 
-    fn ok(&self, args: &[&str]) -> String {
+    fn nosa(&self, args: &[&str]) -> Cmd {
         let call = Cmd::program(nosa()).arg("-C").arg(self.path("w").as_os_str()).args(args);
-        let (code, text) = said(call.env("NOSA_CACHE", self.path("downloads").as_os_str()));
+        call.env("NOSA_CACHE", self.path("downloads").as_os_str())
+    }
+
+    fn ok(&self, args: &[&str]) -> String {
+        let (code, text) = said(self.nosa(args));
         assert_eq!(code, 0, "nosa {args:?}:\n{text}");
         text
     }
@@ -351,6 +355,8 @@ fn a_system_without_ostree_layers_gets_the_layout_of_one() {
     );
     let tmpfiles = &tree["usr/lib/tmpfiles.d/nosa-import.conf"];
     assert!(tmpfiles.contains("d /var/roothome 0700") && !tmpfiles.contains("/var/opt"), "{tmpfiles}");
+    // It has not what its disks would be made with.
+    refused(place.nosa(&["buildextend", "metal"]), 7, &["no mke2fs", "add the package e2fsprogs"]);
 }
 
 #[test]
