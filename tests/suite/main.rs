@@ -34,6 +34,7 @@ mod rpm_system;
 mod sample;
 mod server;
 mod small;
+mod update;
 mod variants;
 mod whole;
 mod why;
