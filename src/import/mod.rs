@@ -20,6 +20,7 @@ mod changes;
 mod layer;
 mod limits;
 mod objects;
+mod packages;
 mod path;
 mod stage;
 mod system;

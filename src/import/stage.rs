@@ -13,13 +13,14 @@ use super::changes::{self, Change};
 use super::layer::{Found, Layer, layers};
 use super::limits::{ENTRIES, OBJECT_ENTRIES, Refused, at, refuse};
 use super::objects::{self, Objects};
+use super::packages;
 use super::system::{self, System};
 use super::tree::{Dir, Tree};
 use crate::host::clock::Utc;
 use crate::host::{Tool, fs};
 use crate::oci::{Image, KeptImage, Layout};
 use crate::ostree::{
-    Attributes, Checksum, Commit, Committed, Incoming, Metadata, OstreeCommit, REPO, Repo, key,
+    Attributes, Checksum, Commit, Committed, Incoming, Metadata, OstreeCommit, PackageEntry, REPO, Repo, key,
 };
 use crate::pipeline::{Artifact, Digest, KeyHasher, Progress, Stage, Unit, Workspace};
 
@@ -169,9 +170,10 @@ impl Reader<'_> {
             tree.apply(changes, &objects).map_err(|error| layer.at(error))?;
         }
         drop(objects);
+        let packages = packages::read(&tree.root, &self.incoming)?;
         let system = system::settle(&mut tree.root, before.as_ref(), &self.incoming)
             .map_err(|error| at("the image", error))?;
-        self.commit(tree, base.as_ref(), system, &labels)
+        self.commit(tree, base.as_ref(), (system, packages), &labels)
     }
 
     /// The objects of the layers that are an OSTree commit; each layer by itself, on all cores.
@@ -223,7 +225,7 @@ impl Reader<'_> {
         self,
         tree: Tree,
         base: Option<&Base>,
-        system: System,
+        (system, packages): (System, Option<Vec<PackageEntry>>),
         labels: &BTreeMap<String, String>,
     ) -> Result<(Committed, Record)> {
         let mut files = HashSet::new();
@@ -233,6 +235,9 @@ impl Reader<'_> {
             metadata.set(key::VERSION, version.as_str());
         }
         metadata.set_bootable(&system.kernel);
+        if let Some(packages) = packages {
+            metadata.set(key::PACKAGES, packages);
+        }
         // By these, ostree-ext knows which image a deployment is.
         metadata.set("ostree.manifest-digest", format!("sha256:{}", self.image.digest));
         metadata.set("ostree.manifest", self.text(&self.image.manifest_bytes)?);

@@ -59,9 +59,9 @@ impl Fetched {
                 registry::pull(repository, access, Some(environment::basearch()), &path, pipeline.report())?;
                 (path, None, Some(dir))
             }
-            ImageRef::Storage(_) => {
+            ImageRef::Storage(name) => {
                 let (dir, path) = fetched()?;
-                from_storage(source, &path, pipeline)?;
+                from_storage(name, &path, pipeline)?;
                 (path, None, Some(dir))
             }
         };
@@ -71,21 +71,30 @@ impl Fetched {
     }
 }
 
-/// Has skopeo take an image out of podman's storage.
-fn from_storage(source: &ImageRef, target: &Path, pipeline: &Pipeline) -> Result<()> {
+/// Has skopeo take an image out of podman's storage. What `podman build -t NAME` makes is called localhost/NAME
+/// there, which skopeo does not guess.
+fn from_storage(name: &str, target: &Path, pipeline: &Pipeline) -> Result<()> {
     host::require(&[&tool::SKOPEO]).map_err(Failure::from)?;
-    let progress = pipeline.report().progress(format!("fetching {source}"), 0, Unit::Items);
-    // With the user's environment: it says where podman's storage is.
-    let call = Cmd::new(&tool::SKOPEO)
-        .inherit_environment()
-        .args(["copy", "--quiet"])
-        .arg(source.to_string())
-        .arg(format!("oci:{}", target.display()))
-        .log(&pipeline.log("import"));
-    call.run().map_err(|error| {
+    let progress =
+        pipeline.report().progress(format!("taking {name} out of podman's storage"), 0, Unit::Items);
+    let copy = |name: &str| {
+        // With the user's environment: it says where podman's storage is.
+        Cmd::new(&tool::SKOPEO)
+            .inherit_environment()
+            .args(["copy", "--quiet"])
+            .arg(format!("containers-storage:{name}"))
+            .arg(format!("oci:{}", target.display()))
+            .log(&pipeline.log("import"))
+            .run()
+    };
+    let copied = match name.contains('/') {
+        true => copy(name),
+        false => copy(&format!("localhost/{name}")).or_else(|_| copy(name)),
+    };
+    copied.map_err(|error| {
         let cure = "is the name right? `podman images` lists what podman has; other places begin with oci:, \
                     oci-archive: or docker://";
-        Failure::new(Kind::Artifact, format!("{source} cannot be had: {error:#}"), cure)
+        Failure::new(Kind::Artifact, format!("podman's storage gives no image {name}: {error:#}"), cure)
     })?;
     drop(progress);
     Ok(())

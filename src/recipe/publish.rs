@@ -266,7 +266,10 @@ impl<'a> Publisher<'a> {
         Err(Failure::new(
             Kind::Artifact,
             format!("the cache no longer has commit {checksum} of build {}", build.id()),
-            "run `nosa build`: the same inputs give the same commit",
+            match meta.oci_imported {
+                Some(true) => "run `nosa import --force oci-archive:FILE` with the build's own archive",
+                _ => "run `nosa build`: the same inputs give the same commit",
+            },
         )
         .into())
     }

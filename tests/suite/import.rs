@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tar::EntryType;
 
 use super::crafted::{Crafted, Layer, Tar};
-use super::fixture::{Work, artifact, latest, nosa, said, shared, skip};
+use super::fixture::{Work, artifact, is_root, latest, nosa, refused, said, shared, skip};
 use super::judge::judge;
 use super::registry_server::Registry;
 use super::sample;
@@ -33,9 +33,13 @@ impl Place {
         self.dir.path().join(name)
     }
 
-    fn ok(&self, args: &[&str]) -> String {
+    fn nosa(&self, args: &[&str]) -> Cmd {
         let call = Cmd::program(nosa()).arg("-C").arg(self.path("w").as_os_str()).args(args);
-        let (code, text) = said(call.env("NOSA_CACHE", self.path("downloads").as_os_str()));
+        call.env("NOSA_CACHE", self.path("downloads").as_os_str())
+    }
+
+    fn ok(&self, args: &[&str]) -> String {
+        let (code, text) = said(self.nosa(args));
         assert_eq!(code, 0, "nosa {args:?}:\n{text}");
         text
     }
@@ -172,6 +176,10 @@ fn what_a_containerfile_did_is_in_the_commit() {
             .file("run/secret", "of the build")
             .file("app/x", "has no place")
             .file("var/lib/state", "kept")
+            .file(
+                "usr/lib/sysimage/dpkg/status",
+                "Package: nginx\nStatus: install ok installed\nArchitecture: amd64\nVersion: 1.26-3\n",
+            )
             .layer(),
     ];
     let image = Crafted::derived(&place.path("base"), top);
@@ -204,6 +212,7 @@ fn what_a_containerfile_did_is_in_the_commit() {
     let shown: Value =
         serde_json::from_str(&fs::read_to_string(dir.join("commitmeta.json")).unwrap()).unwrap();
     assert_eq!(shown["ostree.bootable"], true);
+    assert_eq!(shown["rpmostree.rpmdb.pkglist"], json!([["nginx", "0", "1.26", "3", "amd64"]]));
     if let Some(ostree) = judge("ostree") {
         ostree.arg("fsck").arg("--repo").arg(repo.path()).run().unwrap();
     }
@@ -289,6 +298,22 @@ fn an_image_comes_from_a_registry() {
 }
 
 #[test]
+fn an_image_comes_from_podman_s_storage() {
+    let Some(skopeo) = judge("skopeo") else { return };
+    if !is_root() {
+        return;
+    }
+    let place = Place::new();
+    let name = Crafted::new(vec![Tar::default().system().layer()]).write(&place.path("image"));
+    let storage = format!("[vfs@{}+{}]", place.path("storage").display(), place.path("run").display());
+    let there = format!("containers-storage:{storage}localhost/crafted:1");
+    skopeo.args(["copy", "-q", &name, &there]).run().unwrap();
+    place.ok(&["import", &there]);
+    assert!(place.tree().contains_key("usr/etc/os-release"));
+    refused(place.nosa(&["import", "no-such-image"]), 12, &["no image no-such-image", "podman images"]);
+}
+
+#[test]
 fn a_squashed_image_counts_by_its_files() {
     let place = Place::new();
     let top = Tar::default().system().layer();
@@ -351,6 +376,8 @@ fn a_system_without_ostree_layers_gets_the_layout_of_one() {
     );
     let tmpfiles = &tree["usr/lib/tmpfiles.d/nosa-import.conf"];
     assert!(tmpfiles.contains("d /var/roothome 0700") && !tmpfiles.contains("/var/opt"), "{tmpfiles}");
+    // It has not what its disks would be made with.
+    refused(place.nosa(&["buildextend", "metal"]), 7, &["no mke2fs", "add the package e2fsprogs"]);
 }
 
 #[test]
