@@ -275,7 +275,7 @@ fn a_changed_package_of_a_whole_system_costs_little() {
 
 /// ostree-ext imports the image, finds our commit in it, and leaves a repository that ostree takes as sound.
 fn imports(workdir: &Path, archive: &Path, commit: &str) {
-    let Some(client) = client(workdir) else { return };
+    let Some(client) = ostree_ext(workdir) else { return };
     let repo = workdir.join("imported");
     let option = format!("--repo={}", repo.display());
     Cmd::program("ostree").args([&option, "init", "--mode=bare-user"]).run().unwrap();
@@ -284,17 +284,4 @@ fn imports(workdir: &Path, archive: &Path, commit: &str) {
     Cmd::program("ostree").args([&option, "fsck", "--quiet"]).run().unwrap();
     // The image is a merge commit over ours; ours is the first layer's.
     Cmd::program("ostree").args([&option, "show", commit]).run().unwrap();
-}
-
-/// ostree-ext's own program: the client of our machines under the name that ostree knows.
-fn client(workdir: &Path) -> Option<Cmd> {
-    let named = nosa::host::environment::var_os("NOSA_CLIENT").map(PathBuf::from);
-    let beside = Path::new(crate::fixture::nosa()).with_file_name("../libexec/nosa/nestos-update");
-    let Some(program) = [named, Some(beside)].into_iter().flatten().find(|file| file.is_file()) else {
-        skip("nestos-update, which imports images as machines do, is not built (make client)");
-        return None;
-    };
-    let link = workdir.join("ostree-container");
-    std::os::unix::fs::symlink(program.canonicalize().unwrap(), &link).unwrap();
-    Some(Cmd::program(link))
 }

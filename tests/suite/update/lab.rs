@@ -197,16 +197,17 @@ impl Guest {
         String::from_utf8_lossy(&std::fs::read(self.place.console()).unwrap_or_default()).into_owned()
     }
 
-    /// Waits until the console shows one of these, and returns which; what it showed `before` does not count.
-    pub(crate) fn wait_for<'w>(&mut self, before: usize, words: &[&'w str]) -> &'w str {
+    /// Waits until a line of the console has all these words; what it showed before its byte `from` does not
+    /// count.
+    pub(crate) fn wait_for(&mut self, from: usize, words: &[&str]) {
         let deadline = Instant::now() + BOOT * self.pace;
         loop {
             let console = self.console();
-            let new = console.get(before..).unwrap_or_default();
-            if let Some(word) = words.iter().find(|word| new.contains(**word)) {
-                return word;
+            let mut lines = console.get(from..).unwrap_or_default().lines();
+            if lines.any(|line| words.iter().all(|word| line.contains(word))) {
+                return;
             }
-            assert!(Instant::now() < deadline, "none of {words:?} on the console:\n{console}");
+            assert!(Instant::now() < deadline, "no line with {words:?} on the console:\n{console}");
             self.vm.check_alive().unwrap();
             std::thread::sleep(LOOK);
         }

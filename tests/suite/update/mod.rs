@@ -20,8 +20,8 @@ const SERVICE: &[File<'static>] = &[
     ("etc/derived.conf", 0o644, b"new\n"),
     ("etc/issue.net", 0o644, b"new\n"),
 ];
-/// What GRUB says of a kernel that is none, and what the kernel says first that shows up on the console.
-const NO_KERNEL: &str = "error:";
+/// What GRUB says of a kernel that is none.
+const NO_KERNEL: &[&str] = &["error: ", "invalid magic number"];
 
 /// The deployment in a role, and what the status says of it.
 fn deployed<'s>(status: &'s Value, role: &str) -> &'s Value {
@@ -99,15 +99,15 @@ fn a_machine_switches_returns_and_leaves_what_is_unhealthy_or_does_not_boot() {
 
     // An image whose kernel does not start: three boots, then GRUB takes what ran before.
     let kernel = format!("usr/lib/modules/{}/vmlinuz", shelf.kernel());
-    shelf.push("derived.3", &[SERVICE, &[(&kernel, 0o644, b"no kernel\n" as &[u8])]].concat());
+    shelf.push("derived.3", &[SERVICE, &[(&kernel, 0o644, &noise(1 << 20)[..])]].concat());
     guest.run("nestos-update upgrade");
     guest.run("systemctl --no-block reboot");
     let before = guest.console().len();
-    guest.wait_for(before, &[NO_KERNEL]);
+    guest.wait_for(before, NO_KERNEL);
     let mut disk = guest.cut();
     for boot in ["second", "third"] {
         let mut guest = lab.power_on(boot, &disk);
-        guest.wait_for(0, &[NO_KERNEL]);
+        guest.wait_for(0, NO_KERNEL);
         disk = guest.cut();
     }
     let guest = lab.boot("fourth", &disk);
@@ -205,11 +205,11 @@ fn reach(guest: &mut Guest, console: usize, moment: &Moment) {
         Moment::Finalizing | Moment::Booting => {
             until("^staged");
             guest.run("systemctl --no-block reboot");
-            let word = match moment {
-                Moment::Finalizing => "OSTree Finalize Staged",
-                _ => "Linux version",
+            let words: &[&str] = match moment {
+                Moment::Finalizing => &["Stopping", "ostree-finalize-staged.s"],
+                _ => &["Linux version"],
             };
-            guest.wait_for(console, &[word]);
+            guest.wait_for(console, words);
         }
     }
 }
