@@ -8,6 +8,7 @@ use super::lint::{of_build, verdict};
 use super::{Context, render};
 use crate::derive::{self, Request};
 use crate::host::{environment, fs};
+use crate::recipe::Fetched;
 
 /// Build a Containerfile upon a build's image with podman or docker, and check the result
 #[derive(Debug, clap::Args)]
@@ -45,9 +46,9 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<()> {
     let log = workdir.tmp_dir().join("log");
     fs::create_dir_all(&log)?;
     let scratch = tempfile::Builder::new().prefix("derive.").tempdir_in(workdir.tmp_dir())?;
-    let (layout, base) = derive::open(&of_build(&build)?, scratch.path(), &context.report)?;
+    let base = Fetched::get(&of_build(&build)?, scratch.path(), &log.join("copy.log"), &context.report)?;
     let request = Request {
-        base: (&layout, &base),
+        base: (&base.layout, &base.image),
         base_name: &format!("localhost/{}:{}", build.meta()?.name, build.id()),
         containerfile: args.file.as_deref(),
         context: &args.context,

@@ -30,7 +30,7 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<()> {
     let options = args.shared.options(&workdir, true)?;
     let recipe = Recipe::open(&pipeline, &workdir.config_dir(), &context.downloads()?, options)?;
     let publisher = Publisher::new(&recipe, &workdir, &lock)?;
-    let fetched = Fetched::get(&image, &workdir.tmp_dir(), &pipeline)?;
+    let fetched = Fetched::get(&image, &workdir.tmp_dir(), &pipeline.log("import"), &context.report)?;
     let build = match publisher.import(&fetched, args.version.as_deref(), args.force)? {
         Origin::Known(build) => {
             context.report.note(format!("build {} is of {} already", build.id(), fetched.name));

@@ -9,11 +9,13 @@ use crate::derive::{self, Finding, Severity};
 use crate::failure::{Failure, Kind};
 use crate::host::environment;
 use crate::oci::ImageRef;
+use crate::recipe::Fetched;
 
 /// Check an image: lost /var content, kernels, leftovers
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The image: oci:DIR, oci-archive:FILE, or a name in podman's storage (default: the build's)
+    /// The image: oci:DIR, oci-archive:FILE, docker://HOST/REPOSITORY, or a name in podman's storage
+    /// (default: the build's)
     #[arg(value_name = "IMAGE")]
     image: Option<ImageRef>,
     /// The build whose image is checked
@@ -30,8 +32,9 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<()> {
         None => of_build(&context.open()?.build(&args.build, environment::basearch())?)?,
     };
     let scratch = tempfile::Builder::new().prefix("nosa-lint-").tempdir_in(environment::temp_dir())?;
-    let (layout, found) = derive::open(&image, scratch.path(), &context.report)?;
-    let findings = derive::lint(&layout, &found, &context.report)?;
+    let log = scratch.path().join("copy.log");
+    let fetched = Fetched::get(&image, scratch.path(), &log, &context.report)?;
+    let findings = derive::lint(&fetched.layout, &fetched.image, &context.report)?;
     if context.json {
         render::print_json(&findings);
     } else {

@@ -12,14 +12,16 @@ use crate::host::{self, Cmd, environment, fs, tool};
 use crate::import::{Import, Imported};
 use crate::oci::{Image, ImageRef, Layout};
 use crate::ostree::{OstreeCommit, Value, key};
-use crate::pipeline::Pipeline;
+use crate::pipeline::Reporter;
 
 /// An image on this host's disk.
 pub struct Fetched {
     /// What it was called.
     pub name: String,
-    layout: Layout,
-    image: Image,
+    /// Where it can be read.
+    pub layout: Layout,
+    /// Its documents.
+    pub image: Image,
     _dir: Option<tempfile::TempDir>,
 }
 
@@ -33,8 +35,8 @@ pub enum Origin {
 
 impl Fetched {
     /// Fetches an image, unless it lies in a file or directory, where it is read in place. `scratch` is a
-    /// directory for what is fetched; it is removed in the end.
-    pub fn get(source: &ImageRef, scratch: &Path, pipeline: &Pipeline) -> Result<Self> {
+    /// directory for what is fetched; it is removed in the end. What the copying program says goes to `log`.
+    pub fn get(source: &ImageRef, scratch: &Path, log: &Path, report: &Reporter) -> Result<Self> {
         let (path, name, dir) = match source {
             ImageRef::Layout(path, name) | ImageRef::Archive(path, name) => {
                 (path.clone(), name.clone(), None)
@@ -43,7 +45,7 @@ impl Fetched {
                 let dir = tempfile::Builder::new().prefix("import-").tempdir_in(scratch);
                 let dir = dir.with_context(|| format!("creating a directory in {}", scratch.display()))?;
                 let path = dir.path().join("image");
-                copy(source, &path, &pipeline.log("import"), pipeline)?;
+                copy(source, &path, log, report)?;
                 (path, None, Some(dir))
             }
         };
@@ -54,9 +56,9 @@ impl Fetched {
 }
 
 /// Has skopeo copy an image into a layout.
-fn copy(source: &ImageRef, target: &Path, log: &Path, pipeline: &Pipeline) -> Result<()> {
+fn copy(source: &ImageRef, target: &Path, log: &Path, report: &Reporter) -> Result<()> {
     host::require(&[&tool::SKOPEO]).map_err(Failure::from)?;
-    let progress = pipeline.report().progress(format!("fetching {source}"), 0, crate::pipeline::Unit::Items);
+    let progress = report.progress(format!("fetching {source}"), 0, crate::pipeline::Unit::Items);
     // With the user's environment: it says where podman's storage is.
     let call = Cmd::new(&tool::SKOPEO)
         .inherit_environment()
