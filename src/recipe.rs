@@ -177,7 +177,7 @@ impl<'a> Recipe<'a> {
             packages: &packages.packages,
             remove: self.removed_files(),
             manifest: self.manifest(),
-            epoch: tree_epoch(),
+            epoch: TREE_EPOCH,
         })?;
         let input_hash = self.composition(&installed, String::new())?.input_hash();
         Ok(Planned { packages, snapshot, installed, input_hash })
@@ -305,14 +305,7 @@ impl<'a> Recipe<'a> {
         let manifest = self.manifest();
         let mut overlays = Compose::overlays(manifest)?;
         overlays.extend(self.overrides.rootfs.clone());
-        Ok(Compose {
-            installed,
-            manifest,
-            overlays,
-            added: self.added_files()?,
-            version,
-            epoch: tree_epoch(),
-        })
+        Ok(Compose { installed, manifest, overlays, added: self.added_files()?, version, epoch: TREE_EPOCH })
     }
 
     fn added_files(&self) -> Result<AddedFiles> {
@@ -357,8 +350,4 @@ pub fn config_commit(dir: &Path) -> Option<(String, u64)> {
         .text();
     let (commit, time) = printed.trim().split_once(' ')?;
     Some((commit.to_owned(), time.parse().ok()?))
-}
-
-fn tree_epoch() -> u64 {
-    environment::source_date_epoch().unwrap_or(TREE_EPOCH)
 }

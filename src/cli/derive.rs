@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::lint::{of_build, verdict};
+use super::lint::{archive_of, verdict};
 use super::{Context, render};
 use crate::derive::{self, Request};
 use crate::host::{environment, fs};
-use crate::recipe::Fetched;
+use crate::oci::Layout;
 
 /// Build a Containerfile upon a build's image with podman or docker, and check the result
 #[derive(Debug, clap::Args)]
@@ -46,9 +46,10 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<()> {
     let log = workdir.tmp_dir().join("log");
     fs::create_dir_all(&log)?;
     let scratch = tempfile::Builder::new().prefix("derive.").tempdir_in(workdir.tmp_dir())?;
-    let base = Fetched::get(&of_build(&build)?, scratch.path(), &log.join("copy.log"), &context.report)?;
+    let layout = Layout::open(&archive_of(&build)?)?;
+    let base = layout.image(None, environment::basearch())?;
     let request = Request {
-        base: (&base.layout, &base.image),
+        base: (&layout, &base),
         base_name: &format!("localhost/{}:{}", build.meta()?.name, build.id()),
         containerfile: args.file.as_deref(),
         context: &args.context,

@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use super::registry_options::RegistryOptions;
 use super::{Context, render};
 use crate::oci::ImageRef;
 use crate::recipe::{Fetched, Origin, Publisher, Recipe};
@@ -20,6 +21,8 @@ pub(super) struct Args {
     #[arg(long, short)]
     force: bool,
     #[command(flatten)]
+    registry: RegistryOptions,
+    #[command(flatten)]
     shared: super::build::Shared,
 }
 
@@ -30,15 +33,16 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<()> {
     let options = args.shared.options(&workdir, true)?;
     let recipe = Recipe::open(&pipeline, &workdir.config_dir(), &context.downloads()?, options)?;
     let publisher = Publisher::new(&recipe, &workdir, &lock)?;
-    let fetched = Fetched::get(&image, &workdir.tmp_dir(), &pipeline.log("import"), &context.report)?;
+    let (access, log) = (args.registry.access(false)?, pipeline.log("import"));
+    let fetched = Fetched::get(&image, &access, &workdir.tmp_dir(), &log, &context.report)?;
     let build = match publisher.import(&fetched, args.version.as_deref(), args.force)? {
         Origin::Known(build) => {
-            context.report.note(format!("build {} is of {} already", build.id(), fetched.name));
+            context.report.note(format!("build {} is of {} already", build.id(), fetched.source));
             build
         }
         Origin::New(build) => {
             let dir = build.dir().display();
-            context.report.note(format!("imported {} as build {} in {dir}", fetched.name, build.id()));
+            context.report.note(format!("imported {} as build {} in {dir}", fetched.source, build.id()));
             context.report.note("next: nosa buildextend qemu");
             build
         }

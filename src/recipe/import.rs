@@ -1,8 +1,9 @@
 //! An image from elsewhere as a build: fetched, committed, recorded.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use tempfile::TempDir;
 
 use super::publish::{Publisher, STAGES, input_checksum, nanos, stage_file, write_json};
 use crate::builds::{Build, ContainerImage, Meta, Staging, build_id, check_version};
@@ -12,17 +13,21 @@ use crate::host::{self, Cmd, environment, fs, tool};
 use crate::import::{Import, Imported};
 use crate::oci::{Image, ImageRef, Layout};
 use crate::ostree::{OstreeCommit, Value, key};
-use crate::pipeline::Reporter;
+use crate::pipeline::{Digest, Reporter, Unit};
+use crate::registry::{self, Access};
+
+/// The artifact that is the image's manifest: its digest is the image's.
+const MANIFEST: &str = "oci-manifest";
 
 /// An image on this host's disk.
 pub struct Fetched {
-    /// What it was called.
-    pub name: String,
+    /// Where it was.
+    pub source: ImageRef,
     /// Where it can be read.
     pub layout: Layout,
     /// Its documents.
     pub image: Image,
-    _dir: Option<tempfile::TempDir>,
+    _dir: Option<TempDir>,
 }
 
 /// What came of an import.
@@ -35,30 +40,49 @@ pub enum Origin {
 
 impl Fetched {
     /// Fetches an image, unless it lies in a file or directory, where it is read in place. `scratch` is a
-    /// directory for what is fetched; it is removed in the end. What the copying program says goes to `log`.
-    pub fn get(source: &ImageRef, scratch: &Path, log: &Path, report: &Reporter) -> Result<Self> {
+    /// directory for what is fetched; it is removed in the end. What skopeo says goes to `log`.
+    pub fn get(
+        source: &ImageRef,
+        access: &Access,
+        scratch: &Path,
+        log: &Path,
+        report: &Reporter,
+    ) -> Result<Self> {
+        let fetched = || -> Result<(TempDir, PathBuf)> {
+            let dir = tempfile::Builder::new().prefix("import-").tempdir_in(scratch);
+            let dir = dir.with_context(|| format!("creating a directory in {}", scratch.display()))?;
+            let path = dir.path().join("image");
+            Ok((dir, path))
+        };
         let (path, name, dir) = match source {
             ImageRef::Layout(path, name) | ImageRef::Archive(path, name) => {
+                if !path.exists() {
+                    let cause = format!("{source} cannot be had: there is no {}", path.display());
+                    return Err(Failure::new(Kind::Artifact, cause, "is the path right?").into());
+                }
                 (path.clone(), name.clone(), None)
             }
-            ImageRef::Storage(_) | ImageRef::Registry(_) => {
-                let dir = tempfile::Builder::new().prefix("import-").tempdir_in(scratch);
-                let dir = dir.with_context(|| format!("creating a directory in {}", scratch.display()))?;
-                let path = dir.path().join("image");
-                copy(source, &path, log, report)?;
+            ImageRef::Registry(repository) => {
+                let (dir, path) = fetched()?;
+                registry::pull(repository, access, Some(environment::basearch()), &path, report)?;
+                (path, None, Some(dir))
+            }
+            ImageRef::Storage(_) => {
+                let (dir, path) = fetched()?;
+                from_storage(source, &path, log, report)?;
                 (path, None, Some(dir))
             }
         };
         let layout = Layout::open(&path)?;
         let image = layout.image(name.as_deref(), environment::basearch())?;
-        Ok(Self { name: source.to_string(), layout, image, _dir: dir })
+        Ok(Self { source: source.clone(), layout, image, _dir: dir })
     }
 }
 
-/// Has skopeo copy an image into a layout.
-fn copy(source: &ImageRef, target: &Path, log: &Path, report: &Reporter) -> Result<()> {
+/// Has skopeo take an image out of podman's storage.
+fn from_storage(source: &ImageRef, target: &Path, log: &Path, report: &Reporter) -> Result<()> {
     host::require(&[&tool::SKOPEO]).map_err(Failure::from)?;
-    let progress = report.progress(format!("fetching {source}"), 0, crate::pipeline::Unit::Items);
+    let progress = report.progress(format!("fetching {source}"), 0, Unit::Items);
     // With the user's environment: it says where podman's storage is.
     let call = Cmd::new(&tool::SKOPEO)
         .inherit_environment()
@@ -67,7 +91,8 @@ fn copy(source: &ImageRef, target: &Path, log: &Path, report: &Reporter) -> Resu
         .arg(format!("oci:{}", target.display()))
         .log(log);
     call.run().map_err(|error| {
-        let cure = "is the name right? `podman images` lists what podman has";
+        let cure = "is the name right? `podman images` lists what podman has; other places begin with oci:, \
+                    oci-archive: or docker://";
         Failure::new(Kind::Artifact, format!("{source} cannot be had: {error:#}"), cure)
     })?;
     drop(progress);
@@ -77,8 +102,7 @@ fn copy(source: &ImageRef, target: &Path, log: &Path, report: &Reporter) -> Resu
 impl Publisher<'_> {
     /// Makes a build of an image, unless the latest one is of it.
     pub fn import(&self, fetched: &Fetched, version: Option<&str>, force: bool) -> Result<Origin> {
-        let digest = format!("sha256:{}", fetched.image.digest);
-        if let Some(build) = self.latest_import(&digest, version)?
+        if let Some(build) = self.latest_import(fetched.image.digest, version)?
             && !force
         {
             return Ok(Origin::Known(build));
@@ -100,7 +124,7 @@ impl Publisher<'_> {
     }
 
     /// The latest build, if it was made of this image under this version.
-    fn latest_import(&self, digest: &str, version: Option<&str>) -> Result<Option<Build>> {
+    fn latest_import(&self, digest: Digest, version: Option<&str>) -> Result<Option<Build>> {
         if self.workdir.index()?.latest_for(self.arch).is_none() {
             return Ok(None);
         }
@@ -110,7 +134,7 @@ impl Publisher<'_> {
         }
         let meta = build.meta()?;
         let same = meta.oci_imported == Some(true)
-            && meta.base_oscontainer.as_ref().and_then(|image| image.digest.as_deref()) == Some(digest)
+            && meta.images.get(MANIFEST).is_some_and(|manifest| manifest.sha256 == digest.to_string())
             && version
                 .is_none_or(|version| build_id(version, meta.image_genver.unwrap_or(0)) == meta.buildid);
         Ok(same.then_some(build))
@@ -121,7 +145,7 @@ impl Publisher<'_> {
         let told = version.map(str::to_owned).or_else(|| Imported::version(&fetched.image));
         let told = told.ok_or_else(|| {
             let cause =
-                format!("{} does not say its version (org.opencontainers.image.version)", fetched.name);
+                format!("{} does not say its version (org.opencontainers.image.version)", fetched.source);
             Failure::new(Kind::Artifact, cause, "give one by --version, or label the image")
         })?;
         check_version(&told)?;
@@ -158,11 +182,14 @@ impl Publisher<'_> {
             config_variant: self.workdir.variant()?,
             oci_imported: Some(true),
             oci_imported_labels: Some(Imported::labels(&fetched.image)),
-            base_oscontainer: Some(ContainerImage {
-                image: fetched.name.clone(),
-                digest: Some(format!("sha256:{}", fetched.image.digest)),
-                ..ContainerImage::default()
-            }),
+            base_oscontainer: match &fetched.source {
+                ImageRef::Registry(repository) => Some(ContainerImage {
+                    image: repository.to_string(),
+                    digest: Some(format!("sha256:{}", fetched.image.digest)),
+                    ..ContainerImage::default()
+                }),
+                _ => None,
+            },
             meta_stamp: Some(nanos().into()),
             ..Meta::default()
         })
@@ -186,7 +213,7 @@ impl Publisher<'_> {
         let (name, id, arch) = (&self.recipe.manifest().name, staging.id(), self.arch);
         for (key, source, file) in [
             ("ostree", &imported.image.archive, format!("{name}-{id}-ostree.{arch}.ociarchive")),
-            ("oci-manifest", &imported.image.manifest, format!("{name}-{id}-ostree.{arch}-manifest.json")),
+            (MANIFEST, &imported.image.manifest, format!("{name}-{id}-ostree.{arch}-manifest.json")),
         ] {
             let mut artifact = stage_file(staging, source, &file)?;
             artifact.skip_compression = Some(true);

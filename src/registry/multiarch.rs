@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::access::Access;
 use super::client::{Action, Client};
 use super::copy::{mount_from, open};
-use super::document::{Document, INDEX, damaged};
+use super::document::{Document, INDEX, all_named, damaged, named};
 use super::download;
 use super::pull::block_on;
 use super::push::{Pushed, deliver};
@@ -26,10 +26,12 @@ pub struct PushedIndex {
     /// The repository: `HOST/NAME`.
     pub image: String,
     /// The digest of the index.
+    #[serde(serialize_with = "named")]
     pub digest: Digest,
     /// Its tags.
     pub tags: Vec<String>,
     /// The digest of each architecture's manifest, by OCI's name of the architecture.
+    #[serde(serialize_with = "all_named")]
     pub images: BTreeMap<String, Digest>,
     /// How many bytes of blobs were sent.
     pub sent: u64,

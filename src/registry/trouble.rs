@@ -62,7 +62,13 @@ impl From<reqwest::Error> for Trouble {
             )
             .into();
         }
-        Self::Line(innermost(&error))
+        let why = innermost(&error);
+        // A name server that does not answer may do so later; one that says no will say it again.
+        if why.contains("Name or service not known") {
+            let cure = "see that the registry's name is right";
+            return Failure::new(Kind::Repository, "there is no host of that name", cure).into();
+        }
+        Self::Line(why)
     }
 }
 

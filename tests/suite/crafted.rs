@@ -200,6 +200,7 @@ impl Crafted {
             "os": "linux",
             "config": {"Labels": self.labels},
             "rootfs": {"type": "layers", "diff_ids": diff_ids},
+            "history": vec![json!({"created_by": "a test"}); diff_ids.len()],
         }));
         let layer = |layer: &Layer| {
             put(layer.digest, &layer.blob);

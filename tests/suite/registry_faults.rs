@@ -186,6 +186,49 @@ fn an_upload_that_the_registry_lost_begins_anew() {
 }
 
 #[test]
+fn an_upload_that_never_gets_further_is_given_up() {
+    let Some(registry) = Registry::start() else { return };
+    let image = Image::new(15, &[3_000_000]);
+    let large = |request: &Request| is_upload(request) && request.headers["content-length"].len() > 6;
+    // What the registry says that it has, it refuses to go on with.
+    let proxy = Proxy::start(&registry.host, move |request| match request {
+        request if request.headers.contains_key("content-range") => {
+            Action::Answer(416, Vec::new(), error("BLOB_UPLOAD_INVALID", "out of order"))
+        }
+        request if large(request) => Action::KeepAndCut(1_000_000),
+        _ => Action::Pass,
+    });
+    let (code, text) = said(copy(&image.name(), &proxy.image("os:1"), &[]).arg("-q"));
+    assert!(text.starts_with(&format!("error: pushing blob sha256:{} to ", image.layers[0])), "{text}");
+    assert!(text.contains("(tried 4 times)"), "{text}");
+    assert_eq!(code, 5);
+}
+
+#[test]
+fn an_upload_that_was_changed_on_its_way_is_sent_again() {
+    let Some(registry) = Registry::start() else { return };
+    let image = Image::new(13, &[3_000_000]);
+    let large = |request: &Request| is_upload(request) && request.headers["content-length"].len() > 6;
+    let proxy = Proxy::start(&registry.host, first(1, large, Action::SpoilRequest));
+    let text = succeeds(copy(&image.name(), &proxy.image("os:1"), &[]));
+    assert!(text.contains("it answered 400 Bad Request: DIGEST_INVALID"), "{text}");
+    assert_whole(&registry, "os:1", &image);
+}
+
+#[test]
+fn a_host_that_is_nowhere_is_told_at_once() {
+    let image = Image::new(14, &[5]);
+    let (code, text) = said(copy(&image.name(), "docker://nowhere.invalid/os:1", &[]).arg("-q"));
+    // Without a name server the answer is another one, and is waited for.
+    if !text.contains("emporary failure") {
+        let expected = "error: reaching the registry nowhere.invalid failed: there is no host of that name\n  see that \
+                        the registry's name is right\n";
+        assert_eq!(text, expected);
+    }
+    assert_eq!(code, 5);
+}
+
+#[test]
 fn a_download_that_is_cut_goes_on_where_it_was() {
     let Some(registry) = Registry::start() else { return };
     let image = Image::new(7, &[3_000_000]);

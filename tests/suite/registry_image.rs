@@ -9,9 +9,9 @@ use serde_json::{Value, json};
 use crate::small::bytes;
 
 /// The media type of a manifest.
-pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// The media type of an index.
-pub(crate) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 /// A layout with one image.
 pub(crate) struct Image {
@@ -27,10 +27,15 @@ pub(crate) struct Image {
 impl Image {
     /// An image with layers of these sizes; another `seed` gives another one.
     pub(crate) fn new(seed: u64, sizes: &[usize]) -> Self {
+        Self::new_for("amd64", seed, sizes)
+    }
+
+    /// As [`Self::new`], for another architecture.
+    pub(crate) fn new_for(architecture: &str, seed: u64, sizes: &[usize]) -> Self {
         let place = tempfile::Builder::new().prefix("nosa-image-").tempdir().unwrap();
         let dir = place.path().join("layout");
         begin(&dir);
-        let (manifest, layers) = image(&dir, "amd64", seed, sizes);
+        let (manifest, layers) = image(&dir, architecture, seed, sizes);
         Self::end(place, dir, &manifest, layers)
     }
 

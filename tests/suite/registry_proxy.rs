@@ -25,8 +25,10 @@ pub(crate) enum Action {
     Pass,
     /// This answer: status, headers, body.
     Answer(u16, Vec<(&'static str, String)>, String),
-    /// The connection is cut after so many bytes of the request's body; the registry sees nothing of it.
+    /// Both connections are cut after so many bytes of the request's body.
     CutRequest(u64),
+    /// The registry gets another last byte.
+    SpoilRequest,
     /// The registry gets so many bytes of the upload, then the connection is cut. It can be gone on with.
     KeepAndCut(u64),
     /// The connection is cut after so many bytes of the answer's body.
@@ -81,14 +83,6 @@ impl Proxy {
         format!("docker://{}/{name}", self.host)
     }
 
-    /// The requests so far, `METHOD PATH` without queries, in the order of their arrival.
-    pub(crate) fn requests(&self) -> Vec<String> {
-        let bare = |request: &Request| {
-            format!("{} {}", request.method, request.path.split('?').next().unwrap_or_default())
-        };
-        self.seen.lock().unwrap().iter().map(bare).collect()
-    }
-
     /// The requests so far whose method and path have this in them.
     pub(crate) fn seen(&self, words: &str) -> Vec<Request> {
         let seen = self.seen.lock().unwrap();
@@ -118,15 +112,23 @@ impl Inner {
                 answer(&mut client, status, &headers, &body)
             }
             Action::CutRequest(bytes) => {
-                std::io::copy(&mut (&mut reader).take(bytes), &mut std::io::sink())?;
+                let upstream = self.forward(&request, request.length, &mut (&mut reader).take(bytes))?;
+                upstream.into_inner().shutdown(Shutdown::Both)?;
                 client.shutdown(Shutdown::Both)
+            }
+            Action::SpoilRequest => {
+                let mut body = vec![0; usize::try_from(request.length).unwrap()];
+                reader.read_exact(&mut body)?;
+                *body.last_mut().unwrap() ^= 1;
+                let upstream = self.forward(&request, request.length, &mut body.as_slice())?;
+                relay(upstream, &mut client, &Action::Pass)
             }
             Action::Silence => {
                 std::io::copy(&mut reader, &mut std::io::sink())?;
                 Ok(())
             }
             Action::KeepAndCut(bytes) => {
-                let mut upstream = self.forward(&request, &mut reader, bytes)?;
+                let mut upstream = self.forward(&request, bytes, &mut (&mut reader).take(bytes))?;
                 let (_, headers, _) = answer_head(&mut upstream)?;
                 let location = headers.iter().find(|line| line.to_lowercase().starts_with("location: "));
                 let location = location.unwrap()["location: ".len()..].trim().to_owned();
@@ -134,18 +136,19 @@ impl Inner {
                 client.shutdown(Shutdown::Both)
             }
             Action::Pass | Action::CutAnswer(_) | Action::Spoil => {
-                let upstream = self.forward(&request, &mut reader, request.length)?;
+                let upstream =
+                    self.forward(&request, request.length, &mut (&mut reader).take(request.length))?;
                 relay(upstream, &mut client, &action)
             }
         }
     }
 
-    /// Sends a request on with so many bytes of its body.
+    /// Sends a request on with this body, and says that it has so many bytes.
     fn forward(
         &self,
         request: &Request,
+        length: u64,
         body: &mut impl Read,
-        bytes: u64,
     ) -> std::io::Result<BufReader<TcpStream>> {
         let mut upstream = TcpStream::connect(&self.upstream)?;
         let mut text = format!("{} {} HTTP/1.1\r\n", request.method, request.path);
@@ -154,9 +157,9 @@ impl Inner {
                 text.push_str(&format!("{name}: {value}\r\n"));
             }
         }
-        text.push_str(&format!("content-length: {bytes}\r\nconnection: close\r\n\r\n"));
+        text.push_str(&format!("content-length: {length}\r\nconnection: close\r\n\r\n"));
         upstream.write_all(text.as_bytes())?;
-        std::io::copy(&mut body.take(bytes), &mut upstream)?;
+        std::io::copy(body, &mut upstream)?;
         Ok(BufReader::new(upstream))
     }
 }
