@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::lint::{of_build, verdict};
+use super::lint::{archive_of, verdict};
 use super::{Context, render};
 use crate::derive::{self, Request};
 use crate::host::{environment, fs};
+use crate::oci::Layout;
 
 /// Build a Containerfile upon a build's image with podman or docker, and check the result
 #[derive(Debug, clap::Args)]
@@ -45,7 +46,8 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<()> {
     let log = workdir.tmp_dir().join("log");
     fs::create_dir_all(&log)?;
     let scratch = tempfile::Builder::new().prefix("derive.").tempdir_in(workdir.tmp_dir())?;
-    let (layout, base) = derive::open(&of_build(&build)?, scratch.path(), &context.report)?;
+    let layout = Layout::open(&archive_of(&build)?)?;
+    let base = layout.image(None, environment::basearch())?;
     let request = Request {
         base: (&layout, &base),
         base_name: &format!("localhost/{}:{}", build.meta()?.name, build.id()),

@@ -33,7 +33,8 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<()> {
     let options = args.shared.options(&workdir, true)?;
     let recipe = Recipe::open(&pipeline, &workdir.config_dir(), &context.downloads()?, options)?;
     let publisher = Publisher::new(&recipe, &workdir, &lock)?;
-    let fetched = Fetched::get(&image, &args.registry.access(false)?, &workdir.tmp_dir(), &pipeline)?;
+    let (access, log) = (args.registry.access(false)?, pipeline.log("import"));
+    let fetched = Fetched::get(&image, &access, &workdir.tmp_dir(), &log, &context.report)?;
     let build = match publisher.import(&fetched, args.version.as_deref(), args.force)? {
         Origin::Known(build) => {
             context.report.note(format!("build {} is of {} already", build.id(), fetched.source));

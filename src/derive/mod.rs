@@ -11,7 +11,6 @@ mod ignore;
 mod lint;
 mod make;
 mod service;
-mod source;
 mod steps;
 mod view;
 
@@ -19,7 +18,6 @@ use anyhow::Result;
 
 pub use lint::{Finding, Severity};
 pub use make::{Derived, Request, check_free, derive};
-pub use source::open;
 pub use steps::Step;
 
 use crate::oci::{Image, Layout};

@@ -35,6 +35,11 @@ const CONTAINER_DIRS: &[(&str, u32)] = &[
     ("var/roothome", 0o700),
     ("var/tmp", 0o1777),
 ];
+/// Where package databases lie in an image, and where dpkg-query and all that looks into containers expect them.
+const DATABASES: &[(&str, &str, &str)] = &[
+    ("usr/lib/sysimage/dpkg", "var/lib/dpkg", "../../usr/lib/sysimage/dpkg"),
+    ("usr/share/rpm", "var/lib/rpm", "../../usr/share/rpm"),
+];
 const REPO_DIRS: &[&str] =
     &["extensions", "refs", "refs/heads", "refs/mirrors", "refs/remotes", "state", "tmp", "tmp/cache"];
 
@@ -90,6 +95,12 @@ impl<'a, W: Write> LayerWriter<'a, W> {
         for (path, mode) in CONTAINER_DIRS {
             if !present.contains(*path) {
                 self.tar.append(&Entry::plain(EntryType::Directory, path, *mode), &[])?;
+            }
+        }
+        for (database, path, target) in DATABASES {
+            if present.contains(*database) && !present.contains(*path) {
+                let link = Entry { target, ..Entry::plain(EntryType::Symlink, path, 0o777) };
+                self.tar.append(&link, &[])?;
             }
         }
         Ok(())

@@ -52,6 +52,9 @@ pub struct Blob {
 impl Layout {
     /// Opens a directory or an archive.
     pub fn open(path: &Path) -> Result<Self> {
+        if !path.exists() {
+            return Err(Self::none(path).into());
+        }
         let members = if path.is_dir() { None } else { Some(members(path)?) };
         let this = Self { path: path.to_owned(), members };
         let marker = this.member("oci-layout", LARGEST_DOCUMENT)?.ok_or_else(|| Self::none(path))?;

@@ -13,7 +13,7 @@ use crate::host::{self, Cmd, environment, fs, tool};
 use crate::import::{Import, Imported};
 use crate::oci::{Image, ImageRef, Layout};
 use crate::ostree::{OstreeCommit, Value, key};
-use crate::pipeline::{Digest, Pipeline, Unit};
+use crate::pipeline::{Digest, Reporter, Unit};
 use crate::registry::{self, Access};
 
 /// The artifact that is the image's manifest: its digest is the image's.
@@ -23,8 +23,10 @@ const MANIFEST: &str = "oci-manifest";
 pub struct Fetched {
     /// Where it was.
     pub source: ImageRef,
-    layout: Layout,
-    image: Image,
+    /// Where it can be read.
+    pub layout: Layout,
+    /// Its documents.
+    pub image: Image,
     _dir: Option<TempDir>,
 }
 
@@ -38,8 +40,14 @@ pub enum Origin {
 
 impl Fetched {
     /// Fetches an image, unless it lies in a file or directory, where it is read in place. `scratch` is a
-    /// directory for what is fetched; it is removed in the end.
-    pub fn get(source: &ImageRef, access: &Access, scratch: &Path, pipeline: &Pipeline) -> Result<Self> {
+    /// directory for what is fetched; it is removed in the end. What skopeo says goes to `log`.
+    pub fn get(
+        source: &ImageRef,
+        access: &Access,
+        scratch: &Path,
+        log: &Path,
+        report: &Reporter,
+    ) -> Result<Self> {
         let fetched = || -> Result<(TempDir, PathBuf)> {
             let dir = tempfile::Builder::new().prefix("import-").tempdir_in(scratch);
             let dir = dir.with_context(|| format!("creating a directory in {}", scratch.display()))?;
@@ -56,12 +64,12 @@ impl Fetched {
             }
             ImageRef::Registry(repository) => {
                 let (dir, path) = fetched()?;
-                registry::pull(repository, access, Some(environment::basearch()), &path, pipeline.report())?;
+                registry::pull(repository, access, Some(environment::basearch()), &path, report)?;
                 (path, None, Some(dir))
             }
             ImageRef::Storage(name) => {
                 let (dir, path) = fetched()?;
-                from_storage(name, &path, pipeline)?;
+                from_storage(name, &path, log, report)?;
                 (path, None, Some(dir))
             }
         };
@@ -73,10 +81,9 @@ impl Fetched {
 
 /// Has skopeo take an image out of podman's storage. What `podman build -t NAME` makes is called localhost/NAME
 /// there, which skopeo does not guess.
-fn from_storage(name: &str, target: &Path, pipeline: &Pipeline) -> Result<()> {
+fn from_storage(name: &str, target: &Path, log: &Path, report: &Reporter) -> Result<()> {
     host::require(&[&tool::SKOPEO]).map_err(Failure::from)?;
-    let progress =
-        pipeline.report().progress(format!("taking {name} out of podman's storage"), 0, Unit::Items);
+    let progress = report.progress(format!("taking {name} out of podman's storage"), 0, Unit::Items);
     let copy = |name: &str| {
         // With the user's environment: it says where podman's storage is.
         Cmd::new(&tool::SKOPEO)
@@ -84,7 +91,7 @@ fn from_storage(name: &str, target: &Path, pipeline: &Pipeline) -> Result<()> {
             .args(["copy", "--quiet"])
             .arg(format!("containers-storage:{name}"))
             .arg(format!("oci:{}", target.display()))
-            .log(&pipeline.log("import"))
+            .log(log)
             .run()
     };
     let copied = match name.contains('/') {

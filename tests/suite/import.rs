@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use tar::EntryType;
 
 use super::crafted::{Crafted, Layer, Tar};
-use super::fixture::{Work, artifact, is_root, latest, nosa, refused, said, shared, skip};
-use super::judge::judge;
+use super::fixture::{Work, artifact, is_root, latest, nosa, refused, said, shared};
+use super::judge::{judge, ostree_ext};
 use super::registry_server::Registry;
 use super::sample;
 

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nosa::host::Cmd;
 use nosa::oci::{
@@ -15,8 +15,8 @@ use nosa::pipeline::{Cache, Digest, Pipeline, Reporter};
 use crate::conformance::Format as _;
 use crate::conformance::deb::Debs;
 use crate::conformance::package::Made;
-use crate::fixture::{Work, artifact, latest, refused, shared, skip};
-use crate::judge::judge;
+use crate::fixture::{Work, artifact, latest, refused, shared};
+use crate::judge::{judge, ostree_ext};
 use crate::registry_server::Registry;
 use crate::small::bytes;
 

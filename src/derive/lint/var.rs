@@ -124,8 +124,11 @@ fn packaged(view: &View) -> impl Iterator<Item = &Path> {
 /// What lies in /var and is not made at boot.
 fn content<'v>(view: &'v View, known: &'v Known) -> impl Iterator<Item = (&'v Path, &'v Node)> {
     let unmissed = |path: &Path| UNMISSED.iter().any(|dir| path.starts_with(dir));
-    let content = view.below("var").filter(|(path, _)| !known.makes(path) && !path.starts_with("var/tmp"));
-    content.filter(move |(path, _)| !unmissed(path))
+    // Of a commit's own layers machines take the objects; the rest is for containers.
+    let counts = |node: &Node| !view.has_base() || view.is_added(node);
+    view.below("var").filter(move |(path, node)| {
+        counts(node) && !known.makes(path) && !path.starts_with("var/tmp") && !unmissed(path)
+    })
 }
 
 /// As [`content`], without what other rules speak of.
