@@ -15,7 +15,7 @@ pub enum Kind {
     Config,
     /// The packages asked for cannot be had together.
     Resolve,
-    /// A package repository cannot be reached or trusted.
+    /// A package repository or a container registry cannot be reached or trusted, or refuses.
     Repository,
     /// A lock and reality disagree.
     Lock,
@@ -85,7 +85,7 @@ impl Kind {
             Self::Usage => "wrong command line",
             Self::Config => "configuration is wrong: file, line and value are named",
             Self::Resolve => "packages are unknown or conflict",
-            Self::Repository => "package repository unreachable or not trusted",
+            Self::Repository => "package repository or registry unreachable, refusing or not trusted",
             Self::Lock => "lockfile and repository disagree",
             Self::Build => "a build step failed",
             Self::Resource => "disk, memory or file handles ran out",
@@ -150,7 +150,9 @@ pub fn classify(error: &anyhow::Error) -> Failure {
             );
         }
     }
-    match error.chain().find_map(|cause| cause.downcast_ref::<Failure>()) {
+    // One that was given as context is in the chain under another type.
+    let found = error.chain().find_map(|cause| cause.downcast_ref::<Failure>());
+    match found.or_else(|| error.downcast_ref::<Failure>()) {
         Some(failure) => failure.clone(),
         None => Failure::new(Kind::Internal, format!("{error:#}"), ""),
     }
@@ -190,6 +192,15 @@ mod tests {
         ] {
             assert_eq!(classify(&error.context("creating the file")).kind, Kind::Resource);
         }
+    }
+
+    #[test]
+    fn a_failure_given_as_context_keeps_its_kind() {
+        let failure = Failure::new(Kind::Artifact, "no layout", "name one");
+        let error = Err::<(), _>(anyhow::anyhow!("cut short")).context(failure.clone()).context("opening x");
+        assert_eq!(classify(&error.unwrap_err()), failure);
+        let error = None::<()>.context(failure.clone()).unwrap_err();
+        assert_eq!(classify(&error), failure);
     }
 
     #[test]

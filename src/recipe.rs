@@ -5,6 +5,7 @@
 
 mod container;
 mod image;
+mod import;
 mod overrides;
 mod publish;
 mod source;
@@ -17,11 +18,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 pub use container::{
-    ArchTags, PushContainer, PushManifest, architectures, copy_container, push_container,
-    push_container_manifest, push_images, refuse_format,
+    PushContainer, PushManifest, architectures, copy_container, push_container, push_container_manifest,
+    push_images, refuse_format,
 };
 use image::Before;
 pub use image::{ImageOptions, ImagePlan, OCI_PLAN, PlanSource, Update, image_plan};
+pub use import::{Fetched, Origin};
 use overrides::Overrides;
 pub use overrides::overrides_in;
 pub use publish::{Outcome, Publisher, STAGES};
@@ -175,7 +177,7 @@ impl<'a> Recipe<'a> {
             packages: &packages.packages,
             remove: self.removed_files(),
             manifest: self.manifest(),
-            epoch: tree_epoch(),
+            epoch: TREE_EPOCH,
         })?;
         let input_hash = self.composition(&installed, String::new())?.input_hash();
         Ok(Planned { packages, snapshot, installed, input_hash })
@@ -303,14 +305,7 @@ impl<'a> Recipe<'a> {
         let manifest = self.manifest();
         let mut overlays = Compose::overlays(manifest)?;
         overlays.extend(self.overrides.rootfs.clone());
-        Ok(Compose {
-            installed,
-            manifest,
-            overlays,
-            added: self.added_files()?,
-            version,
-            epoch: tree_epoch(),
-        })
+        Ok(Compose { installed, manifest, overlays, added: self.added_files()?, version, epoch: TREE_EPOCH })
     }
 
     fn added_files(&self) -> Result<AddedFiles> {
@@ -355,8 +350,4 @@ pub fn config_commit(dir: &Path) -> Option<(String, u64)> {
         .text();
     let (commit, time) = printed.trim().split_once(' ')?;
     Some((commit.to_owned(), time.parse().ok()?))
-}
-
-fn tree_epoch() -> u64 {
-    environment::source_date_epoch().unwrap_or(TREE_EPOCH)
 }

@@ -16,6 +16,8 @@ use nosa::sandbox::{self, Entered};
 pub(crate) const BRANCH: &str = "bench";
 const INSTALL: &str = "--nosa-install";
 const COMMIT: &str = "--nosa-commit";
+const IMAGE: &str = "--nosa-image";
+const ZLIB_RS: &str = "--zlib-rs";
 
 /// nosa's install stage in a workdir, with what it needs to know the packages.
 pub(crate) fn install(workdir: &Path, downloads: &Path) -> Result<Cmd> {
@@ -25,6 +27,18 @@ pub(crate) fn install(workdir: &Path, downloads: &Path) -> Result<Cmd> {
 /// nosa's commit of a tree to a repository.
 pub(crate) fn commit(tree: &Path, repo: &Path) -> Result<Cmd> {
     Ok(itself()?.args([COMMIT.as_ref(), tree.as_os_str(), repo.as_os_str()]))
+}
+
+/// nosa's image of a commit, with a plan that [`crate::image::Layers`] wrote.
+pub(crate) fn image(repo: &Path, commit: &str, plan: &Path, how: &str, out: &Path) -> Result<Cmd> {
+    let args =
+        [IMAGE.as_ref(), repo.as_os_str(), commit.as_ref(), plan.as_os_str(), how.as_ref(), out.as_os_str()];
+    Ok(itself()?.args(args))
+}
+
+/// zlib-rs over the files of a directory, by two threads.
+pub(crate) fn zlib_rs(dir: &Path, out: &Path) -> Result<Cmd> {
+    Ok(itself()?.args([ZLIB_RS.as_ref(), dir.as_os_str(), out.as_os_str()]))
 }
 
 fn itself() -> Result<Cmd> {
@@ -38,8 +52,16 @@ pub(crate) fn serve(args: &[String]) -> Option<Result<ExitCode>> {
     match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [INSTALL, workdir, downloads] => Some(run_install(workdir.as_ref(), downloads.as_ref())),
         [COMMIT, tree, repo] => Some(run_commit(tree.as_ref(), repo.as_ref())),
+        [IMAGE, repo, commit, plan, how, out] => {
+            Some(crate::image::write(repo.as_ref(), commit, plan.as_ref(), how, out.as_ref()).map(success))
+        }
+        [ZLIB_RS, dir, out] => Some(crate::image::compress(dir.as_ref(), out.as_ref()).map(success)),
         _ => None,
     }
+}
+
+fn success((): ()) -> ExitCode {
+    ExitCode::SUCCESS
 }
 
 fn run_install(workdir: &Path, downloads: &Path) -> Result<ExitCode> {

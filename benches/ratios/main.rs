@@ -5,6 +5,7 @@
 //! | build | `nosa build`, cold but for downloads, once; then with nothing changed | |
 //! | compose | the install stage, packages resolved and downloaded | `mmdebstrap --mode=root --variant=apt`, the same debs |
 //! | commit | the composed tree into an empty bare-user repository | `ostree commit` of it into another |
+//! | oci | an image of the commit, gzip and zstd | zlib-rs over the same layers by two threads; `zstd -T0` over their bytes |
 //! | disk | `nosa buildextend --force qemu`: raw disk, qcow2, digest, published | `cp -a` of the composed tree |
 //!
 //! mmdebstrap gets the very debs of the build in a flat local archive, so that it neither downloads nor
@@ -23,6 +24,7 @@
 
 mod archive;
 mod driven;
+mod image;
 mod measure;
 
 use std::path::{Path, PathBuf};
@@ -33,12 +35,17 @@ use nosa::host::{Cmd, environment, fs};
 
 use archive::Archive;
 use driven::empty;
+use image::Layers;
 use measure::{Cost, Subject};
 
 /// The time of every build here.
 const EPOCH: &str = "1790000000";
 /// nosa's own process may not need more memory in a whole build, in MiB.
 const AIM_MEMORY: f64 = 200.0;
+/// By what most comparisons are judged.
+const CPU: &str = "CPU s";
+/// An image may not need more memory when it is ten times as large, in MiB.
+const AIM_GROWTH: f64 = 16.0;
 /// A build with nothing changed may not take longer, in seconds.
 const AIM_UNCHANGED: f64 = 1.0;
 
@@ -66,6 +73,10 @@ fn bench(args: &[String]) -> Result<ExitCode> {
     place.build(&mut table, runs)?;
     if wanted("commit") {
         place.commit(&mut table, runs)?;
+    }
+    if wanted("oci") {
+        place.oci(&mut table, runs)?;
+        place.oci_memory(&mut table)?;
     }
     if wanted("disk") {
         place.disk(&mut table, runs)?;
@@ -170,9 +181,61 @@ impl Place {
             driven::content(&ours)? == driven::content(&theirs)?,
             "nosa and ostree committed different trees"
         );
-        table.against("commit", "ostree commit", &costs, 0.5);
+        table.against("commit", "ostree commit", &costs, CPU, 0.5);
         empty(&ours)?;
         empty(&theirs)
+    }
+
+    fn oci(&self, table: &mut Table, runs: usize) -> Result<()> {
+        eprintln!("oci");
+        let (scratch, out) = (self.scratch.join("oci"), self.scratch.join("oci-out"));
+        empty(&scratch)?;
+        let stage = self.stage("oci-archive")?;
+        let layers = Layers::of(&stage.join("image.ociarchive"), &scratch)?;
+        let record = fs::read_to_string(&self.stage("commit")?.join("commit.json"))?;
+        let record: serde_json::Value =
+            serde_json::from_str(&record).context("reading the commit's record")?;
+        let commit = record["commit"].as_str().context("a record without commit")?;
+        let repo = self.workdir.join("cache/repo");
+        let fresh = || empty(&out);
+        let zstd = Cmd::program("zstd").args(["-T0", "-3", "-q", "-f"]).arg(&layers.whole).arg("-o");
+        let pairs = [
+            ("gzip", "zlib-rs, 2 threads", driven::zlib_rs(&layers.dir, &out)?),
+            ("zstd", "zstd -T0", zstd.arg(out.join("layers.tar.zst"))),
+        ];
+        for (how, other, command) in pairs {
+            let ours = driven::image(&repo, commit, &layers.plan, how, &out)?;
+            let subjects = [
+                Subject { command: ours, prepare: Box::new(fresh) },
+                Subject { command, prepare: Box::new(fresh) },
+            ];
+            let costs = measure::compare(&subjects, runs)?;
+            table.against(&format!("oci, {how}"), other, &costs, "wall s", 1.5);
+        }
+        empty(&scratch)?;
+        empty(&out)
+    }
+
+    /// The memory that images of two sizes need: each commit is one large file.
+    fn oci_memory(&self, table: &mut Table) -> Result<()> {
+        let (scratch, out) = (self.scratch.join("oci"), self.scratch.join("oci-out"));
+        let (repo, plan) = (scratch.join("repo"), scratch.join("plan.json"));
+        fs::write(&plan, "[]")?;
+        let mut least: Option<f64> = None;
+        for mib in [100_u64, 1000] {
+            let tree = scratch.join(format!("tree-{mib}"));
+            fs::create_dir_all(&tree)?;
+            fs::create(&tree.join("large"))?.set_len(mib << 20).context("making a large file")?;
+            driven::commit(&tree, &repo)?.run()?;
+            let commit = nosa::ostree::Repo::open(&repo)?.resolve(driven::BRANCH)?.context("no commit")?;
+            empty(&out)?;
+            let cost = measure::once(&driven::image(&repo, &commit.to_string(), &plan, "gzip", &out)?)?;
+            let aim = least.map(|least| least + AIM_GROWTH);
+            table.own(&format!("oci, {mib} MiB of files: MiB of nosa's process"), cost, cost.own, aim);
+            least = Some(cost.own);
+        }
+        empty(&scratch)?;
+        empty(&out)
     }
 
     fn disk(&self, table: &mut Table, runs: usize) -> Result<()> {
@@ -193,7 +256,7 @@ impl Place {
             },
         ];
         let costs = measure::compare(&subjects, runs)?;
-        table.against("disk", "cp -a", &costs, 3.0);
+        table.against("disk", "cp -a", &costs, CPU, 3.0);
         fs::remove_tree(&copy)
     }
 
@@ -225,7 +288,7 @@ impl Place {
         let costs = measure::compare(&subjects, runs)?;
         archive.check(&tree)?;
         archive.check(&self.stage("install")?.join("tree"))?;
-        table.against("compose", "mmdebstrap", &costs, 0.7);
+        table.against("compose", "mmdebstrap", &costs, CPU, 0.7);
         fs::remove_tree(&tree)
     }
 }
@@ -244,20 +307,21 @@ impl Table {
         self.row(what, [&figure(value), "", "", aim.as_deref().unwrap_or("")], cost.disturbed);
     }
 
-    /// nosa's cost and another program's, and the ratio of processor time that nosa aims at.
-    fn against(&mut self, what: &str, other: &str, costs: &[Cost], aim: f64) {
+    /// nosa's cost and another program's, and the ratio that nosa aims at in `judged`.
+    fn against(&mut self, what: &str, other: &str, costs: &[Cost], judged: &str, aim: f64) {
         let [ours, theirs] = costs else { return };
         let disturbed = ours.disturbed || theirs.disturbed;
         let rows = [
-            ("CPU s", ours.cpu, theirs.cpu),
+            (CPU, ours.cpu, theirs.cpu),
             ("wall s", ours.wall, theirs.wall),
             ("peak MiB", ours.tree, theirs.tree),
         ];
         for (unit, ours, theirs) in rows {
             let ratio = ours / theirs;
-            let verdict = match unit {
-                "CPU s" => format!("≤ {aim}, {}", if ratio <= aim { "met" } else { "missed" }),
-                _ => String::new(),
+            let verdict = if unit == judged {
+                format!("≤ {aim}, {}", if ratio <= aim { "met" } else { "missed" })
+            } else {
+                String::new()
             };
             let cells = [figure(ours), figure(theirs), format!("{ratio:.2}"), verdict];
             let cells = cells.each_ref().map(String::as_str);

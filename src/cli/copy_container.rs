@@ -6,8 +6,17 @@ use anyhow::Result;
 
 use super::registry_options::RegistryOptions;
 use super::{Context, render};
-use crate::recipe::{ArchTags, copy_container, refuse_format};
+use crate::recipe::{copy_container, refuse_format};
 use crate::registry::Access;
+
+/// When the images of an index are copied each alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum ArchTags {
+    Always,
+    Never,
+    /// Where the registry holds no indexes, which is so for none that nosa knows.
+    Auto,
+}
 
 /// Copy images between registries, layouts and archives, digests kept, all architectures
 #[derive(Debug, clap::Args)]
@@ -18,7 +27,7 @@ pub(super) struct Args {
     /// The file with credentials for the target (default: as for the source).
     #[arg(long, value_name = "FILE")]
     dest_authfile: Option<PathBuf>,
-    /// Copy each architecture of an index alone, as TAG-ARCH: always, never, auto (never).
+    /// Copy each architecture of an index alone, as TAG-ARCH.
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     manifest_list_to_arch_tag: ArchTags,
     /// Not supported: it would change digests.

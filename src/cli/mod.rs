@@ -10,10 +10,12 @@ mod clean;
 mod compress;
 mod context;
 mod copy_container;
+mod derive;
 mod diff;
 mod doctor;
 mod fetch;
 mod image;
+mod import;
 mod init;
 mod kola;
 mod lint;
@@ -74,6 +76,7 @@ enum Command {
     Fetch(fetch::Args),
     Build(build::Args),
     Buildextend(buildextend::Args),
+    Import(import::Args),
     List(list::Args),
     Manifest(manifest::Args),
     Validate(validate::Args),
@@ -99,6 +102,7 @@ enum Command {
     Basearch(basearch::Args),
     Run(run::Args),
     Kola(kola::Args),
+    Derive(derive::Args),
     Lint(lint::Args),
     Doctor(doctor::Args),
 }
@@ -159,6 +163,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Fetch(args) => fetch::run(&args, &context)?,
         Command::Build(args) => build::run(&args, &context)?,
         Command::Buildextend(args) => buildextend::run(&args, &context)?,
+        Command::Import(args) => import::run(&args, &context)?,
         Command::List(args) => list::run(&args, &context)?,
         Command::Manifest(args) => manifest::run(&args, &context)?,
         Command::Validate(args) => validate::run(&args, &context)?,
@@ -182,6 +187,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Basearch(args) => basearch::run(&args, &context)?,
         Command::Run(args) => run::run(&args, &context)?,
         Command::Kola(args) => kola::run(&args, &context)?,
+        Command::Derive(args) => derive::run(&args, &context)?,
         Command::Lint(args) => lint::run(&args, &context)?,
         Command::Doctor(args) => doctor::run(&args, &context)?,
     }

@@ -2,7 +2,7 @@
 
 use super::render;
 use crate::compare::{Compared, Diff, FileChange, FileDiff, KargsChange, PackageChange, SizeChange};
-use crate::derive::{Finding, Severity};
+use crate::derive::{Derived, Finding, Severity};
 
 /// Prints a diff.
 pub(super) fn diff(diff: &Diff) {
@@ -12,6 +12,18 @@ pub(super) fn diff(diff: &Diff) {
     part("sizes", &diff.sizes, |changes| changes.iter().map(size).collect());
     part("initramfs", &diff.initramfs, files);
     part("kernel arguments", &diff.kargs, |changes| changes.iter().flat_map(kargs).collect());
+}
+
+/// Prints what each instruction of a Containerfile added, and what is wrong with the result.
+pub(super) fn derived(derived: &Derived) {
+    let mut rows = vec![["download", "unpacked", "instruction"].map(str::to_owned).to_vec()];
+    for step in &derived.steps {
+        let sizes = [step.compressed, step.uncompressed].map(render::bytes);
+        rows.push(vec![sizes[0].clone(), sizes[1].clone(), step.instruction.clone()]);
+    }
+    render::print_table(&rows);
+    findings(&derived.findings);
+    render::print(&format!("{}  sha256:{}", derived.name, derived.manifest));
 }
 
 /// Prints what is wrong with an image.

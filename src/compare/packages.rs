@@ -45,6 +45,10 @@ pub(super) fn compare(from: &Build, to: &Build) -> Result<Vec<PackageChange>> {
 }
 
 fn changes(from: &CommitMeta, to: &CommitMeta) -> Vec<PackageChange> {
+    // An imported system may not say which packages it has: that is no news of any of them.
+    if from.packages.is_empty() || to.packages.is_empty() {
+        return Vec::new();
+    }
     let all = || from.packages.iter().chain(&to.packages);
     let rules =
         if all().any(|row| row[4] == "noarch" || row[4] == "x86_64") { Rules::Rpm } else { Rules::Deb };

@@ -5,14 +5,22 @@
 //! It knows how to talk to a builder and what a machine does with an image; it knows nothing of packages, of
 //! builds' records and of how a commit is made.
 
+mod builder;
+mod context;
+mod ignore;
 mod lint;
+mod make;
+mod service;
 mod source;
+mod steps;
 mod view;
 
 use anyhow::Result;
 
 pub use lint::{Finding, Severity};
+pub use make::{Derived, Request, check_free, derive};
 pub use source::open;
+pub use steps::Step;
 
 use crate::oci::{Image, Layout};
 use crate::pipeline::Reporter;

@@ -199,7 +199,9 @@ fn is_read(path: &Path) -> bool {
     let conf = path.extension().is_some_and(|extension| extension == "conf");
     let below = |dirs: &[&str]| dirs.iter().any(|dir| path.parent() == Some(Path::new(dir)));
     let unit = path.extension().is_some_and(|extension| extension == "service");
-    (unit && below(&["usr/lib/systemd/system", "etc/systemd/system"]))
+    let list = path.extension().is_some_and(|extension| extension == "list");
+    (list && below(&["usr/lib/sysimage/dpkg/info", "var/lib/dpkg/info"]))
+        || (unit && below(&["usr/lib/systemd/system", "etc/systemd/system"]))
         || (conf && below(&["usr/lib/tmpfiles.d", "etc/tmpfiles.d", "usr/lib/sysusers.d", "etc/sysusers.d"]))
         || ["etc/passwd", "etc/group", "etc/machine-id"].iter().any(|name| path == Path::new(name))
 }

@@ -54,6 +54,9 @@ const LEAST: [u32; 3] = [1, 47, 0];
 /// Checks the tree's mke2fs: refuses one that is too old, and returns a warning about one whose output
 /// depends on times and the order of directories.
 pub(super) fn check(programs: &Programs) -> Result<Option<String>> {
+    for program in ["mke2fs", "debugfs"] {
+        programs.require(program, "e2fsprogs")?;
+    }
     let mut printed = String::new();
     let asking = programs.sandbox().command("mke2fs").arg("-V").log(&programs.log);
     asking.run_lines(|line| printed += line).context("asking the tree's mke2fs for its version")?;

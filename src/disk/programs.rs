@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::failure::{Failure, Kind};
 use crate::sandbox::Sandbox;
 
 /// Where programs come from and what they may write.
@@ -21,8 +22,34 @@ impl Programs {
         Sandbox::new(&self.tree).read_only()
     }
 
+    /// Refuses a tree without a program: a system that nosa built has it, an imported one may not.
+    pub(super) fn require(&self, program: &str, package: &str) -> Result<(), Failure> {
+        if ["usr/sbin", "usr/bin"].iter().any(|dir| self.has(Path::new(dir).join(program))) {
+            return Ok(());
+        }
+        let cause = format!("the system has no {program}, with which its disks are made");
+        Err(Failure::new(Kind::Build, cause, format!("add the package {package} to it")))
+    }
+
     /// Whether the tree has the file at `path`, which is relative to its root.
     pub(super) fn has(&self, path: impl AsRef<Path>) -> bool {
         self.tree.join(path).exists()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_program_is_named_with_its_package() {
+        let tree = tempfile::tempdir().unwrap();
+        let place = tree.path().to_owned();
+        let programs = Programs { tree: place.clone(), scratch: place.clone(), log: place.join("log") };
+        let failure = programs.require("mke2fs", "e2fsprogs").unwrap_err();
+        assert_eq!((failure.kind, failure.cure.as_str()), (Kind::Build, "add the package e2fsprogs to it"));
+        std::fs::create_dir_all(place.join("usr/sbin")).unwrap();
+        std::fs::write(place.join("usr/sbin/mke2fs"), "").unwrap();
+        programs.require("mke2fs", "e2fsprogs").unwrap();
     }
 }

@@ -22,6 +22,6 @@ pub use tools::{Installed, OCCASIONAL, TOOLS, Tool, ToolError, doctor, require};
 pub mod tool {
     pub use super::tools::{
         APT_GET, AWS, BWRAP, CURL, DEBUGFS, DNF, GIT, GPG, NEWGIDMAP, NEWUIDMAP, PODMAN, QEMU_IMG,
-        QEMU_X86_64, RPM, SKOPEO, SQLITE3, SSH, SSH_KEYGEN,
+        QEMU_X86_64, RPM, SKOPEO, SKOPEO_SIGNING, SQLITE3, SSH, SSH_KEYGEN,
     };
 }

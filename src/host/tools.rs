@@ -154,6 +154,24 @@ pub const AWS: Tool = Tool {
     purpose: "fetching and uploading builds in S3",
 };
 
+/// skopeo takes images out of podman's storage.
+pub const SKOPEO: Tool = Tool {
+    name: "skopeo",
+    least: &[1, 9],
+    version_args: &["--version"],
+    package: "skopeo",
+    purpose: "taking images out of podman's storage",
+};
+
+/// The skopeo that signs: Debian 12's 1.9 has sigstore switched off.
+pub const SKOPEO_SIGNING: Tool = Tool {
+    name: "skopeo",
+    least: &[1, 11],
+    version_args: &["--version"],
+    package: "skopeo",
+    purpose: "signing images in registries (Debian 12: from a later release)",
+};
+
 /// podman builds and keeps container images.
 pub const PODMAN: Tool = Tool {
     name: "podman",
@@ -163,17 +181,9 @@ pub const PODMAN: Tool = Tool {
     purpose: "building images from Containerfiles",
 };
 
-/// skopeo signs images in registries. From 1.9 it knows sigstore's keys.
-pub const SKOPEO: Tool = Tool {
-    name: "skopeo",
-    least: &[1, 9],
-    version_args: &["--version"],
-    package: "skopeo",
-    purpose: "signing images in registries",
-};
-
 /// Programs that only some commands or configurations need, which check for them themselves.
-pub const OCCASIONAL: &[&Tool] = &[&DNF, &RPM, &SQLITE3, &CURL, &GPG, &AWS, &PODMAN, &SKOPEO];
+pub const OCCASIONAL: &[&Tool] =
+    &[&DNF, &RPM, &SQLITE3, &CURL, &GPG, &AWS, &PODMAN, &SKOPEO, &SKOPEO_SIGNING];
 
 /// What building and booting needs.
 pub const TOOLS: &[&Tool] =

@@ -1,27 +1,24 @@
-//! What a plain layer does to the tree below it (image-spec's layer.md): what it adds, and by whiteouts
-//! (`.wh.NAME`, `.wh..wh..opq`) what it removes. Contents become objects on the way.
+//! What a plain layer does to the tree below it: what it adds, and by whiteouts what it removes. Contents
+//! become objects on the way.
 
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 
 use anyhow::Result;
-use tar::EntryType;
 
-use super::archive::{Archive, Entry};
-use super::limits::{PATH, Refused, refuse};
-use super::path::{normalise, shown, split};
+use super::limits::{PATH, Refused, XATTRS, refuse};
+use super::path::{shown, text};
+use crate::oci::{EntryKind, LayerEntry};
 use crate::ostree::{Attributes, Checksum, Incoming, S_IFDIR, S_IFLNK, S_IFREG};
 
-const WHITEOUT: &str = ".wh.";
-const OPAQUE: &str = ".wh..wh..opq";
-/// What union file systems kept for themselves in old layers.
-const RESERVED: &str = ".wh..wh.";
 /// Where a running system mounts its own: devices there are not the image's.
 const MOUNTED: &[&str] = &["dev", "proc", "run", "sys"];
 
 /// A change of one path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Change {
-    /// The path, normalised.
+    /// The path; the root's is empty.
     pub(super) path: String,
     pub(super) what: What,
 }
@@ -43,95 +40,59 @@ pub(super) enum What {
     Emptied,
 }
 
-/// Reads all changes of a layer.
-pub(super) fn read(archive: &mut Archive<impl Read>, incoming: &Incoming) -> Result<Vec<Change>> {
-    let mut changes = Vec::new();
-    while let Some(entry) = archive.next_entry()? {
-        let path = normalise(&entry.path)?;
-        if let Some(change) = whiteout(&path)? {
-            changes.extend(change);
-            continue;
+/// The change that an entry is; `None` for what a running system makes by itself.
+pub(super) fn read(
+    entry: &LayerEntry,
+    content: &mut dyn Read,
+    incoming: &Incoming,
+) -> Result<Option<Change>> {
+    let path = text(&entry.path)?;
+    let attributes = |kind: u32, mode: u32| attributes(entry, kind | mode);
+    let what = match &entry.kind {
+        EntryKind::Whiteout => What::Removed,
+        EntryKind::Opaque => What::Emptied,
+        EntryKind::Directory => What::Directory(attributes(S_IFDIR, entry.mode)?),
+        EntryKind::Regular => {
+            What::File(incoming.regular(content, entry.size, &attributes(S_IFREG, entry.mode)?)?)
         }
-        if let Some(what) = what(entry, archive, incoming)? {
-            changes.push(Change { path, what });
+        EntryKind::Symlink(target) => {
+            let target = link_target(&entry.path, target)?;
+            What::Symlink(incoming.symlink(&target, &attributes(S_IFLNK, 0o777)?)?, target)
         }
-    }
-    Ok(changes)
-}
-
-/// Whether the path is a whiteout (`Some`), and what it does, if anything.
-fn whiteout(path: &str) -> Result<Option<Option<Change>>> {
-    let (parent, name) = split(path);
-    if parent.split('/').any(|part| part.starts_with(WHITEOUT)) {
-        return Err(refuse(format!("{} lies in a whiteout", shown(path.as_bytes()))));
-    }
-    let Some(removed) = name.strip_prefix(WHITEOUT) else { return Ok(None) };
-    let change = |path: String, what| Ok(Some(Some(Change { path, what })));
-    match removed {
-        _ if name == OPAQUE && parent.is_empty() => Err(refuse("a whiteout removes the root")),
-        _ if name == OPAQUE => change(parent.to_owned(), What::Emptied),
-        _ if name.starts_with(RESERVED) => Ok(Some(None)),
-        "" | "." | ".." => {
-            Err(refuse(format!("whiteout {} removes its own directory or more", shown(path.as_bytes()))))
-        }
-        removed if parent.is_empty() => change(removed.to_owned(), What::Removed),
-        removed => change(format!("{parent}/{removed}"), What::Removed),
-    }
-}
-
-/// What an entry makes of its path; `None` for what a running system makes by itself.
-fn what(entry: Entry, archive: &mut Archive<impl Read>, incoming: &Incoming) -> Result<Option<What>> {
-    let attributes = |kind: u32, mode: u32| Attributes {
-        uid: entry.uid,
-        gid: entry.gid,
-        mode: kind | mode,
-        xattrs: entry
-            .xattrs
-            .iter()
-            .filter(|(name, value)| belongs(name) && !value.is_empty())
-            .cloned()
-            .collect(),
-    };
-    Ok(Some(match entry.kind {
-        EntryType::Directory => What::Directory(attributes(S_IFDIR, entry.mode)),
-        EntryType::Regular | EntryType::Continuous => {
-            What::File(incoming.regular(archive, entry.size, &attributes(S_IFREG, entry.mode))?)
-        }
-        EntryType::Symlink => {
-            let target = link_target(&entry)?;
-            What::Symlink(incoming.symlink(&target, &attributes(S_IFLNK, 0o777))?, target)
-        }
-        EntryType::Link => What::Same(normalise(&entry.target).map_err(|error| {
-            refuse(format!("{} is a hard link, but its target {error}", shown(&entry.path)))
-        })?),
-        EntryType::Char | EntryType::Block | EntryType::Fifo => {
-            let path = normalise(&entry.path)?;
+        EntryKind::HardLink(target) => What::Same(text(target)?),
+        EntryKind::CharDevice(..) | EntryKind::BlockDevice(..) | EntryKind::Fifo => {
             if MOUNTED.contains(&path.split('/').next().unwrap_or_default()) {
                 return Ok(None);
             }
             return Err(Refused::with(
-                format!("{} is a device or pipe, which an OSTree commit cannot hold", shown(&entry.path)),
+                format!("{path:?} is a device or pipe, which an OSTree commit cannot hold"),
                 "remove it in the image; systemd-tmpfiles can make it at boot",
             )
             .into());
         }
-        other => {
-            let kind = char::from(other.as_byte()).escape_default();
-            return Err(refuse(format!(
-                "{} is a tar entry of the unknown kind '{kind}'",
-                shown(&entry.path)
-            )));
-        }
-    }))
+    };
+    Ok(Some(Change { path, what }))
+}
+
+fn attributes(entry: &LayerEntry, mode: u32) -> Result<Attributes> {
+    let own = |(name, value): &&(Vec<u8>, Vec<u8>)| belongs(name) && !value.is_empty();
+    let xattrs: Vec<(Vec<u8>, Vec<u8>)> = entry.xattrs.iter().filter(own).cloned().collect();
+    let bytes: usize = xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let proper = |(name, _): &(Vec<u8>, Vec<u8>)| name.len() <= 255 && !name.contains(&0);
+    if bytes > XATTRS || !xattrs.iter().all(proper) {
+        let shown = shown(entry.path.as_os_str().as_bytes());
+        return Err(refuse(format!("{shown} has extended attributes of {bytes} bytes that no system has")));
+    }
+    Ok(Attributes { uid: entry.uid, gid: entry.gid, mode, xattrs })
 }
 
 /// A symbolic link's target.
-pub(super) fn link_target(entry: &Entry) -> Result<String> {
-    let path = || shown(&entry.path);
-    if entry.target.is_empty() || entry.target.len() >= PATH || entry.target.contains(&0) {
-        return Err(refuse(format!("{} is a link with a target of {} bytes", path(), entry.target.len())));
+pub(super) fn link_target(path: &Path, target: &Path) -> Result<String> {
+    let (path, target) = (|| shown(path.as_os_str().as_bytes()), target.as_os_str().as_bytes());
+    if target.is_empty() || target.len() >= PATH {
+        return Err(refuse(format!("{} is a link with a target of {} bytes", path(), target.len())));
     }
-    String::from_utf8(entry.target.clone()).map_err(|_| {
+    String::from_utf8(target.to_vec()).map_err(|_| {
         refuse(format!("{} links to a name that is not UTF-8, which OSTree cannot hold", path()))
     })
 }
@@ -148,19 +109,6 @@ fn belongs(name: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn whiteouts_remove_what_they_name_and_never_the_root() {
-        let change = |path: &str, what| Change { path: path.into(), what };
-        assert_eq!(whiteout("usr/bin/true").unwrap(), None);
-        assert_eq!(whiteout("usr/bin/.wh.true").unwrap(), Some(Some(change("usr/bin/true", What::Removed))));
-        assert_eq!(whiteout(".wh.opt").unwrap(), Some(Some(change("opt", What::Removed))));
-        assert_eq!(whiteout("opt/.wh..wh..opq").unwrap(), Some(Some(change("opt", What::Emptied))));
-        assert_eq!(whiteout("usr/.wh..wh.plnk").unwrap(), Some(None));
-        for path in [".wh..wh..opq", ".wh.", "usr/.wh.", "usr/.wh..", "usr/.wh...", ".wh.usr/bin"] {
-            assert!(whiteout(path).is_err(), "{path}");
-        }
-    }
 
     #[test]
     fn labels_and_marks_of_the_host_stay_there() {

@@ -6,10 +6,6 @@ use crate::failure::{Failure, Kind};
 pub(super) const ENTRIES: u64 = 1_000_000;
 /// Entries of all layers of an OSTree commit, which name each file four times.
 pub(super) const OBJECT_ENTRIES: u64 = 4 * ENTRIES;
-/// A layer may be this many times larger than its blob; a log of ten equal lines a thousand times over is not.
-pub(super) const RATIO: u64 = 250;
-/// What a layer may be whatever its ratio.
-pub(super) const SMALL_LAYER: u64 = 64 << 20;
 /// The bytes of a path, and of a link's target: PATH_MAX.
 pub(super) const PATH: usize = 4096;
 /// The bytes of one name in a path: NAME_MAX.
@@ -18,8 +14,6 @@ pub(super) const NAME: usize = 255;
 pub(super) const DEPTH: usize = 128;
 /// Links that are followed for one path, as Linux does.
 pub(super) const LINKS: usize = 40;
-/// The bytes of what a tar header says before its entry (PAX records, long names).
-pub(super) const EXTENSION: u64 = 1 << 20;
 /// The bytes of one file's extended attributes, names and values.
 pub(super) const XATTRS: usize = 60_000;
 /// The bytes of an OSTree object that is no file, and of all of them.

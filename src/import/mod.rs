@@ -6,20 +6,21 @@
 //! refused with one message all the same.
 //!
 //! ```text
-//! layer ──► stream ──► archive ──┬─► objects   layers of an OSTree commit: its objects, each compared
-//!          (hashes,   (entries,  │             with its name                              ──► base
-//!           limits)    limits)   └─► changes   other layers: what they add and remove     ──► tree ──► system
+//! oci::Layout::read_layer ──► layer ──┬─► objects   layers of an OSTree commit: its objects, each
+//! (names, hashes, limits)             │             compared with its name       ──► base
+//!                                     └─► changes   other layers: what they add
+//!                                                   and remove                   ──► tree ──► system
 //! ```
 //!
 //! An image that is an OSTree commit and nothing else gives that very commit. Everything else gives a new one
 //! that follows from the image alone: the same image, the same commit, anywhere.
 
-mod archive;
 mod base;
 mod changes;
 mod layer;
 mod limits;
 mod objects;
+mod packages;
 mod path;
 mod stage;
 mod system;

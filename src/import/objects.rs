@@ -5,13 +5,12 @@ use std::collections::HashMap;
 use std::io::Read;
 
 use anyhow::Result;
-use tar::EntryType;
 
-use super::archive::{Archive, Entry};
 use super::changes::link_target;
 use super::limits::{ALL_OBJECTS, OBJECT, Refused, refuse};
-use super::path::{normalise, shown};
+use super::path::{shown, text};
 use super::tree::Node;
+use crate::oci::{EntryKind, LayerEntry};
 use crate::ostree::{Attributes, Checksum, Incoming, S_IFLNK, S_IFREG};
 
 const PLACE: &str = "sysroot/ostree/repo/objects/";
@@ -30,10 +29,11 @@ pub(super) struct Objects {
     bytes: u64,
 }
 
-/// What was read of a layer so far.
-struct Reader<'a> {
+/// Reads the objects of one layer.
+pub(super) struct Reader<'a> {
     incoming: &'a Incoming,
-    found: Objects,
+    /// What was read so far.
+    pub(super) found: Objects,
     /// Extended attributes by the checksum of their form.
     xattrs: HashMap<Checksum, Xattrs>,
     /// The file whose attributes came last, and which they are.
@@ -41,20 +41,6 @@ struct Reader<'a> {
 }
 
 type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
-
-/// Reads the objects of a layer.
-pub(super) fn read(archive: &mut Archive<impl Read>, incoming: &Incoming) -> Result<Objects> {
-    let mut reader = Reader { incoming, found: Objects::default(), xattrs: HashMap::new(), next: None };
-    while let Some(entry) = archive.next_entry()? {
-        let path = normalise(&entry.path)?;
-        if entry.kind != EntryType::Directory
-            && let Some(name) = path.strip_prefix(PLACE)
-        {
-            reader.object(name, &entry, archive)?;
-        }
-    }
-    Ok(reader.found)
-}
 
 impl Objects {
     /// Adds another layer's.
@@ -82,30 +68,44 @@ impl Objects {
     }
 }
 
-impl Reader<'_> {
-    fn object(&mut self, name: &str, entry: &Entry, archive: &mut Archive<impl Read>) -> Result<()> {
+impl<'a> Reader<'a> {
+    /// Begins a layer.
+    pub(super) fn new(incoming: &'a Incoming) -> Self {
+        Self { incoming, found: Objects::default(), xattrs: HashMap::new(), next: None }
+    }
+
+    /// Takes an entry.
+    pub(super) fn read(&mut self, entry: &LayerEntry, content: &mut dyn Read) -> Result<()> {
+        let path = text(&entry.path)?;
+        match path.strip_prefix(PLACE) {
+            Some(name) if entry.kind != EntryKind::Directory => self.object(name, entry, content),
+            _ => Ok(()),
+        }
+    }
+
+    fn object(&mut self, name: &str, entry: &LayerEntry, content: &mut dyn Read) -> Result<()> {
         let (checksum, kind) =
             parse(name).ok_or_else(|| refuse(format!("{} is no object's name", shown(name.as_bytes()))))?;
         match kind {
             "commit" => {
-                let bytes = self.metadata(checksum, entry, archive)?;
+                let bytes = self.metadata(checksum, entry, content)?;
                 self.found.commits.insert(checksum, bytes);
             }
             "dirtree" => {
-                let bytes = self.metadata(checksum, entry, archive)?;
+                let bytes = self.metadata(checksum, entry, content)?;
                 self.found.trees.insert(checksum, bytes);
             }
             "dirmeta" => {
-                let bytes = self.metadata(checksum, entry, archive)?;
+                let bytes = self.metadata(checksum, entry, content)?;
                 let attributes = Attributes::decode(&bytes).map_err(|error| damaged(checksum, &error))?;
                 self.found.metas.insert(checksum, attributes);
             }
             "file-xattrs" => {
-                let bytes = self.metadata(checksum, entry, archive)?;
+                let bytes = self.metadata(checksum, entry, content)?;
                 self.attributes(checksum, &bytes)?;
             }
-            "file-xattrs-link" => self.link(checksum, entry, archive)?,
-            "file" => self.file(checksum, entry, archive)?,
+            "file-xattrs-link" => self.link(checksum, entry, content)?,
+            "file" => self.file(checksum, entry, content)?,
             _ => {
                 let what =
                     format!("object {checksum} is of the kind {kind}, which format 1 of such images lacks");
@@ -121,10 +121,10 @@ impl Reader<'_> {
     fn metadata(
         &mut self,
         checksum: Checksum,
-        entry: &Entry,
-        archive: &mut Archive<impl Read>,
+        entry: &LayerEntry,
+        content: &mut dyn Read,
     ) -> Result<Vec<u8>> {
-        let bytes = self.bytes(checksum, entry, archive)?;
+        let bytes = self.bytes(checksum, entry, content)?;
         let found = Checksum::of(&bytes);
         if found != checksum {
             return Err(refuse(format!("object {checksum} has the checksum {found}")));
@@ -132,19 +132,14 @@ impl Reader<'_> {
         Ok(bytes)
     }
 
-    fn bytes(
-        &mut self,
-        checksum: Checksum,
-        entry: &Entry,
-        archive: &mut Archive<impl Read>,
-    ) -> Result<Vec<u8>> {
-        if !entry.kind.is_file() || entry.size > OBJECT {
+    fn bytes(&mut self, checksum: Checksum, entry: &LayerEntry, content: &mut dyn Read) -> Result<Vec<u8>> {
+        if entry.kind != EntryKind::Regular || entry.size > OBJECT {
             return Err(refuse(format!("object {checksum} is no file of at most {OBJECT} bytes")));
         }
         self.found.bytes += entry.size;
         self.found.weigh()?;
         let mut bytes = Vec::new();
-        archive.read_to_end(&mut bytes)?;
+        content.read_to_end(&mut bytes)?;
         if (bytes.len() as u64) < entry.size {
             return Err(refuse("it ends in the middle of an entry"));
         }
@@ -159,9 +154,9 @@ impl Reader<'_> {
 
     /// Which attributes the file that follows has: a hard link to them, or once a file has too many names,
     /// the attributes themselves.
-    fn link(&mut self, file: Checksum, entry: &Entry, archive: &mut Archive<impl Read>) -> Result<()> {
-        let xattrs = if entry.kind == EntryType::Link {
-            let target = normalise(&entry.target)?;
+    fn link(&mut self, file: Checksum, entry: &LayerEntry, content: &mut dyn Read) -> Result<()> {
+        let xattrs = if let EntryKind::HardLink(target) = &entry.kind {
+            let target = text(target)?;
             match target.strip_prefix(PLACE).and_then(parse) {
                 Some((checksum, "file-xattrs")) => checksum,
                 _ => {
@@ -170,7 +165,7 @@ impl Reader<'_> {
                 }
             }
         } else {
-            let bytes = self.bytes(file, entry, archive)?;
+            let bytes = self.bytes(file, entry, content)?;
             let checksum = Checksum::of(&bytes);
             self.attributes(checksum, &bytes)?;
             checksum
@@ -179,7 +174,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    fn file(&mut self, checksum: Checksum, entry: &Entry, archive: &mut Archive<impl Read>) -> Result<()> {
+    fn file(&mut self, checksum: Checksum, entry: &LayerEntry, content: &mut dyn Read) -> Result<()> {
         let xattrs = match self.next.take() {
             Some((file, xattrs)) if file == checksum => self.xattrs.get(&xattrs),
             _ => None,
@@ -192,12 +187,12 @@ impl Reader<'_> {
             mode: kind | mode,
             xattrs: xattrs.clone(),
         };
-        let (found, target) = match entry.kind {
-            EntryType::Regular | EntryType::Continuous => {
-                (self.incoming.regular(archive, entry.size, &attributes(S_IFREG, entry.mode))?, None)
+        let (found, target) = match &entry.kind {
+            EntryKind::Regular => {
+                (self.incoming.regular(content, entry.size, &attributes(S_IFREG, entry.mode))?, None)
             }
-            EntryType::Symlink => {
-                let target = link_target(entry)?;
+            EntryKind::Symlink(target) => {
+                let target = link_target(&entry.path, target)?;
                 (self.incoming.symlink(&target, &attributes(S_IFLNK, 0o777))?, Some(target))
             }
             _ => return Err(refuse(format!("object {checksum} is neither a file nor a symbolic link"))),

@@ -4,21 +4,23 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use oci_spec::image::MediaType;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::base::Base;
 use super::changes::{self, Change};
-use super::layer::{Layer, layers};
+use super::layer::{Found, Layer, layers};
 use super::limits::{ENTRIES, OBJECT_ENTRIES, Refused, at, refuse};
 use super::objects::{self, Objects};
+use super::packages;
 use super::system::{self, System};
 use super::tree::{Dir, Tree};
 use crate::host::clock::Utc;
 use crate::host::{Tool, fs};
-use crate::oci::{Image, Layout, OciArchive};
+use crate::oci::{Image, KeptImage, Layout};
 use crate::ostree::{
-    Attributes, Checksum, Commit, Committed, Incoming, Metadata, OstreeCommit, REPO, Repo, key,
+    Attributes, Checksum, Commit, Committed, Incoming, Metadata, OstreeCommit, PackageEntry, REPO, Repo, key,
 };
 use crate::pipeline::{Artifact, Digest, KeyHasher, Progress, Stage, Unit, Workspace};
 
@@ -38,8 +40,6 @@ pub struct Import<'a> {
     pub image: &'a Image,
     /// The branch that the build will name; the commit does not depend on it.
     pub branch: String,
-    /// The version that the build will have; the commit does not depend on it.
-    pub version: String,
 }
 
 /// What came of an image.
@@ -48,7 +48,7 @@ pub struct Imported {
     /// The commit.
     pub commit: OstreeCommit,
     /// The image, as it was.
-    pub archive: OciArchive,
+    pub image: KeptImage,
     /// Seconds since the epoch: the commit's time.
     pub timestamp: u64,
     /// What the user should know.
@@ -68,7 +68,7 @@ impl Artifact for Imported {
             .with_context(|| format!("reading {}", path.display()))?;
         Ok(Self {
             commit: OstreeCommit::load(out)?,
-            archive: OciArchive::load(out)?,
+            image: KeptImage::in_dir(out),
             timestamp: record.timestamp,
             warnings: record.warnings,
         })
@@ -91,7 +91,6 @@ impl Stage for Import<'_> {
     fn key(&self, hash: &mut KeyHasher) {
         hash.input("image", self.image.digest);
         hash.input("branch", &self.branch);
-        hash.input("version", &self.version);
     }
 
     fn tools(&self) -> &'static [&'static Tool] {
@@ -103,13 +102,14 @@ impl Stage for Import<'_> {
         let progress = work.report.progress("checking the image's blobs", total, Unit::Bytes);
         self.layout.keep(self.image, &work.out(), &progress)?;
         drop(progress);
-        // From here on the copy, which nobody else writes to.
-        let kept = Layout::open(&OciArchive::archive_path(&work.out()))?;
         let repo = Repo::create(&work.shared(REPO)?)?;
-        let progress = work.report.progress("reading the image's layers", total, Unit::Bytes);
-        let reader = Reader { layout: &kept, image: self.image, incoming: Incoming::new(&repo)?, progress };
+        let progress = work.report.progress("reading the image's layers", 0, Unit::Bytes);
+        let incoming = Incoming::new(&repo)?;
+        let reader = Reader { layout: self.layout, image: self.image, incoming, progress };
         let (committed, record) = reader.import()?;
-        OstreeCommit::record(&work.out(), (REPO, &repo), &committed, &self.branch, &self.version)?;
+        let object = repo.commit_object(committed.commit)?;
+        let version = object.metadata.text(key::VERSION).unwrap_or_default();
+        OstreeCommit::record(&work.out(), (REPO, &repo), &committed, &self.branch, version)?;
         let text = serde_json::to_string_pretty(&record).context("encoding an import's record")?;
         fs::write(&work.out().join(RECORD), text)?;
         Imported::load(&work.out())
@@ -140,8 +140,13 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn import(self) -> Result<(Committed, Record)> {
+        let kind = self.image.manifest.config().media_type();
+        if *kind != MediaType::ImageConfig {
+            let cure = "name an image that runs as a container; this is another kind of artifact";
+            return Err(Refused::with(format!("its configuration is {kind}"), cure).at("the image").into());
+        }
         let labels = Imported::labels(self.image);
-        let layers = layers(self.layout, self.image)?;
+        let layers = layers(self.layout, self.image);
         let (own, others) = split(&layers, &labels)?;
         let objects = self.objects(own)?;
         let layers = self.changes(others)?;
@@ -162,22 +167,28 @@ impl Reader<'_> {
             return self.unchanged(tree, &base);
         }
         for (layer, changes) in others.iter().zip(layers) {
-            tree.apply(changes, &objects).map_err(|error| at(&layer.name, error))?;
+            tree.apply(changes, &objects).map_err(|error| layer.at(error))?;
         }
         drop(objects);
+        let packages = packages::read(&tree.root, &self.incoming)?;
         let system = system::settle(&mut tree.root, before.as_ref(), &self.incoming)
             .map_err(|error| at("the image", error))?;
-        self.commit(tree, base.as_ref(), system, &labels)
+        self.commit(tree, base.as_ref(), (system, packages), &labels)
     }
 
     /// The objects of the layers that are an OSTree commit; each layer by itself, on all cores.
     fn objects(&self, layers: &[Layer<'_>]) -> Result<Objects> {
         let read = |layer: &Layer<'_>| {
-            layer.read(OBJECT_ENTRIES, &self.progress, |archive| objects::read(archive, &self.incoming))
+            let reader = objects::Reader::new(&self.incoming);
+            layer.read(OBJECT_ENTRIES, &self.progress, reader, |reader, entry, content| {
+                reader.read(entry, content)
+            })
         };
+        let found = layers.par_iter().with_max_len(1).map(read).collect::<Result<Vec<_>>>()?;
+        few(&found, OBJECT_ENTRIES)?;
         let mut all = Objects::default();
-        for found in layers.par_iter().with_max_len(1).map(read).collect::<Result<Vec<_>>>()? {
-            all.join(found).map_err(|error| at("the image's OSTree layers", error))?;
+        for found in found {
+            all.join(found.what.found).map_err(|error| at("the image's OSTree layers", error))?;
         }
         Ok(all)
     }
@@ -185,16 +196,14 @@ impl Reader<'_> {
     /// What the other layers change.
     fn changes(&self, layers: &[Layer<'_>]) -> Result<Vec<Vec<Change>>> {
         let read = |layer: &Layer<'_>| {
-            layer.read(ENTRIES, &self.progress, |archive| {
-                let changes = changes::read(archive, &self.incoming)?;
-                Ok((changes, archive.entries()))
+            layer.read(ENTRIES, &self.progress, Vec::new(), |changes, entry, content| {
+                changes.extend(changes::read(entry, content, &self.incoming)?);
+                Ok(())
             })
         };
         let found = layers.par_iter().with_max_len(1).map(read).collect::<Result<Vec<_>>>()?;
-        if found.iter().map(|(_, entries)| entries).sum::<u64>() > ENTRIES {
-            return Err(at("the image", refuse(format!("its layers have more than {ENTRIES} entries"))));
-        }
-        Ok(found.into_iter().map(|(changes, _)| changes).collect())
+        few(&found, ENTRIES)?;
+        Ok(found.into_iter().map(|found| found.what).collect())
     }
 
     /// The image's own commit, which nothing was added to.
@@ -216,7 +225,7 @@ impl Reader<'_> {
         self,
         tree: Tree,
         base: Option<&Base>,
-        system: System,
+        (system, packages): (System, Option<Vec<PackageEntry>>),
         labels: &BTreeMap<String, String>,
     ) -> Result<(Committed, Record)> {
         let mut files = HashSet::new();
@@ -226,6 +235,9 @@ impl Reader<'_> {
             metadata.set(key::VERSION, version.as_str());
         }
         metadata.set_bootable(&system.kernel);
+        if let Some(packages) = packages {
+            metadata.set(key::PACKAGES, packages);
+        }
         // By these, ostree-ext knows which image a deployment is.
         metadata.set("ostree.manifest-digest", format!("sha256:{}", self.image.digest));
         metadata.set("ostree.manifest", self.text(&self.image.manifest_bytes)?);
@@ -263,6 +275,14 @@ impl Reader<'_> {
     }
 }
 
+/// Refuses layers that have too many entries together.
+fn few<T>(found: &[Found<T>], most: u64) -> Result<()> {
+    if found.iter().map(|found| found.entries).sum::<u64>() > most {
+        return Err(at("the image", refuse(format!("its layers have more than {most} entries"))));
+    }
+    Ok(())
+}
+
 /// The layers of the image's own commit, and those after it.
 fn split<'l, 'a>(
     layers: &'l [Layer<'a>],
@@ -276,7 +296,7 @@ fn split<'l, 'a>(
         return Ok((&[], layers));
     };
     // An image that was squashed has the label of its base, but no longer its layers: its files count.
-    let at = layers.iter().position(|layer| format!("sha256:{}", layer.diff_id) == *last);
+    let at = layers.iter().position(|layer| layer.diff_id == last);
     Ok(layers.split_at(at.map_or(0, |at| at + 1)))
 }
 

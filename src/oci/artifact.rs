@@ -43,7 +43,7 @@ impl OciArchive {
         out.join(ARCHIVE)
     }
 
-    /// What it is made of; only images of nosa's own making say that.
+    /// What it is made of.
     pub fn plan(&self) -> Result<PlanRecord> {
         PlanRecord::read(&self.plan_path)?
             .with_context(|| format!("{} is gone from the cache", self.plan_path.display()))
@@ -59,26 +59,11 @@ impl OciArchive {
             size: exported.size,
             diff_ids: exported.diff_ids.clone(),
         };
-        artifact.save(out, &exported.manifest_bytes)?;
+        fs::write(&artifact.manifest_path, &exported.manifest_bytes)?;
         fs::write(&artifact.plan_path, exported.plan.to_text()?)?;
+        let text = serde_json::to_string_pretty(&artifact).context("encoding an image's record")?;
+        fs::write(&out.join(RECORD), text)?;
         Ok(artifact)
-    }
-
-    /// Where the plan is in `out`.
-    pub(super) fn plan_path(out: &Path) -> PathBuf {
-        out.join(PLAN)
-    }
-
-    /// Where the manifest's bytes are in `out`.
-    pub(super) fn manifest_path(out: &Path) -> PathBuf {
-        out.join(MANIFEST)
-    }
-
-    /// Writes the record, and the manifest beside it.
-    pub(super) fn save(&self, out: &Path, manifest: &[u8]) -> Result<()> {
-        fs::write(&self.manifest_path, manifest)?;
-        let text = serde_json::to_string_pretty(self).context("encoding an image's record")?;
-        fs::write(&out.join(RECORD), text)
     }
 }
 

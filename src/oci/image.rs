@@ -106,7 +106,7 @@ pub(super) fn index(manifest: (Digest, u64), description: &Description<'_>) -> R
     sorted(&index)
 }
 
-fn descriptor(media_type: MediaType, digest: Digest, size: u64) -> Result<DescriptorBuilder> {
+pub(super) fn descriptor(media_type: MediaType, digest: Digest, size: u64) -> Result<DescriptorBuilder> {
     let digest: OciDigest = format!("sha256:{digest}").parse()?;
     Ok(DescriptorBuilder::default().media_type(media_type).digest(digest).size(size))
 }
@@ -128,7 +128,7 @@ fn map(labels: &BTreeMap<String, String>) -> HashMap<String, String> {
 }
 
 /// A document with all keys sorted: oci-spec keeps labels in maps without an order.
-fn sorted(document: &impl Serialize) -> Result<Vec<u8>> {
+pub(super) fn sorted(document: &impl Serialize) -> Result<Vec<u8>> {
     let mut value = serde_json::to_value(document).context("encoding an image's document")?;
     value.sort_all_objects();
     serde_json::to_vec(&value).context("encoding an image's document")

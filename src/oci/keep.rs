@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, BufWriter, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use oci_spec::image::{
@@ -12,20 +12,37 @@ use oci_spec::image::{
 use tar::EntryType;
 
 use super::archive::LAYOUT;
-use super::artifact::OciArchive;
 use super::layout::{Image, Layout};
 use super::tarball::{Entry, Tarball};
 use crate::failure::{Failure, Kind};
 use crate::host::fs;
-use crate::pipeline::{Digest, Progress};
+use crate::pipeline::Progress;
+
+/// An image that was kept in a directory: its archive and, beside it, its manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptImage {
+    /// The archive.
+    pub archive: PathBuf,
+    /// The manifest.
+    pub manifest: PathBuf,
+}
+
+impl KeptImage {
+    /// Where they lie in `dir`.
+    #[must_use]
+    pub fn in_dir(dir: &Path) -> Self {
+        Self { archive: dir.join("image.ociarchive"), manifest: dir.join("manifest.json") }
+    }
+}
 
 impl Layout {
-    /// Copies an image of this layout into a stage's `out`, as an archive that holds nothing else.
-    pub fn keep(&self, image: &Image, out: &Path, progress: &Progress) -> Result<OciArchive> {
-        let path = OciArchive::archive_path(out);
+    /// Copies an image of this layout into `dir`, as an archive that holds nothing else.
+    pub fn keep(&self, image: &Image, dir: &Path, progress: &Progress) -> Result<KeptImage> {
+        let kept = KeptImage::in_dir(dir);
+        let path = &kept.archive;
         let index = index(image)?;
         let write = || -> Result<()> {
-            let mut tar = Tarball::new(BufWriter::with_capacity(1 << 20, fs::create(&path)?));
+            let mut tar = Tarball::new(BufWriter::with_capacity(1 << 20, fs::create(path)?));
             tar.append(&file("oci-layout"), LAYOUT)?;
             tar.append(&file("index.json"), &index)?;
             for dir in ["blobs", "blobs/sha256"] {
@@ -55,16 +72,8 @@ impl Layout {
             Ok(tar.finish()?.flush()?)
         };
         write().with_context(|| format!("writing {}", path.display()))?;
-        let artifact = OciArchive {
-            size: path.metadata().with_context(|| format!("reading the size of {}", path.display()))?.len(),
-            path,
-            manifest_path: OciArchive::manifest_path(out),
-            plan_path: OciArchive::plan_path(out),
-            manifest: image.digest,
-            diff_ids: diff_ids(image)?,
-        };
-        artifact.save(out, &image.manifest_bytes)?;
-        Ok(artifact)
+        fs::write(&kept.manifest, &image.manifest_bytes)?;
+        Ok(kept)
     }
 }
 
@@ -110,18 +119,4 @@ fn index(image: &Image) -> Result<Vec<u8>> {
 fn damaged(what: &str) -> Failure {
     let cure = "make or fetch the image again; do not trust where it came from";
     Failure::new(Kind::Artifact, format!("the image is damaged: {what}"), cure)
-}
-
-/// The digests of an image's layers before compression.
-fn diff_ids(image: &Image) -> Result<Vec<Digest>> {
-    image
-        .config
-        .rootfs()
-        .diff_ids()
-        .iter()
-        .map(|diff_id| {
-            let digest = diff_id.strip_prefix("sha256:").and_then(|hex| hex.parse().ok());
-            digest.ok_or_else(|| damaged(&format!("its diff_id {diff_id:?} is not a sha256 digest")).into())
-        })
-        .collect()
 }

@@ -54,7 +54,7 @@ impl Layout {
     pub fn open(path: &Path) -> Result<Self> {
         let members = if path.is_dir() { None } else { Some(members(path)?) };
         let this = Self { path: path.to_owned(), members };
-        let marker = this.member("oci-layout", LARGEST_DOCUMENT)?.with_context(|| Self::none(path))?;
+        let marker = this.member("oci-layout", LARGEST_DOCUMENT)?.ok_or_else(|| Self::none(path))?;
         let marker: serde_json::Value = parse(&marker, path, "oci-layout")?;
         match marker["imageLayoutVersion"].as_str() {
             Some(version) if version.starts_with("1.") => Ok(this),
@@ -260,6 +260,12 @@ impl Layout {
 }
 
 impl Blob {
+    /// What its descriptor says that its digest is.
+    #[must_use]
+    pub const fn digest(&self) -> Digest {
+        self.digest
+    }
+
     /// Reads what is left and compares size and digest with what the descriptor says; the error is one phrase.
     pub fn finish(mut self) -> Result<(), String> {
         io::copy(&mut self.inner, &mut io::sink()).map_err(|error| error.to_string())?;
@@ -284,9 +290,9 @@ impl Read for Blob {
 fn members(path: &Path) -> Result<BTreeMap<String, (u64, u64)>> {
     let mut archive = tar::Archive::new(fs::open(path)?);
     let mut members = BTreeMap::new();
-    let read = || Layout::none(path);
-    for entry in archive.entries_with_seek().with_context(read)? {
-        let entry = entry.with_context(read)?;
+    let none = |_| Layout::none(path);
+    for entry in archive.entries_with_seek().map_err(none)? {
+        let entry = entry.map_err(none)?;
         if !entry.header().entry_type().is_file() {
             continue;
         }
@@ -309,4 +315,197 @@ pub(super) fn damaged(path: &Path, what: &str) -> anyhow::Error {
         "make or fetch the image again; do not trust where it came from",
     )
     .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+    const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+
+    /// A layout under the hand of a test.
+    struct Made {
+        dir: tempfile::TempDir,
+    }
+
+    impl Made {
+        fn new() -> Self {
+            let made = Self { dir: tempfile::tempdir().unwrap() };
+            std::fs::create_dir_all(made.path("blobs/sha256")).unwrap();
+            std::fs::write(made.path("oci-layout"), r#"{"imageLayoutVersion": "1.0.0"}"#).unwrap();
+            made
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.dir.path().join(name)
+        }
+
+        fn blob(&self, bytes: &[u8], media_type: &str) -> Value {
+            let digest = Digest::of(bytes);
+            std::fs::write(self.path(&format!("blobs/sha256/{digest}")), bytes).unwrap();
+            json!({"mediaType": media_type, "digest": format!("sha256:{digest}"), "size": bytes.len()})
+        }
+
+        fn image(&self, architecture: &str, layer: &[u8]) -> Value {
+            let layer = self.blob(layer, "application/vnd.oci.image.layer.v1.tar");
+            let rootfs = json!({"type": "layers", "diff_ids": [&layer["digest"]]});
+            let config = json!({"architecture": architecture, "os": "linux", "rootfs": rootfs}).to_string();
+            let config = self.blob(config.as_bytes(), "application/vnd.oci.image.config.v1+json");
+            let manifest = json!({"schemaVersion": 2, "config": config, "layers": [layer]}).to_string();
+            self.blob(manifest.as_bytes(), MANIFEST)
+        }
+
+        fn index(&self, manifests: &[&Value]) -> Value {
+            let index = json!({"schemaVersion": 2, "manifests": manifests}).to_string();
+            self.blob(index.as_bytes(), INDEX)
+        }
+
+        /// Writes index.json and opens the layout.
+        fn open(&self, manifests: &[&Value]) -> Layout {
+            let index = json!({"schemaVersion": 2, "manifests": manifests});
+            std::fs::write(self.path("index.json"), index.to_string()).unwrap();
+            Layout::open(self.dir.path()).unwrap()
+        }
+
+        /// The failure of taking the image for x86_64.
+        fn failure(&self, manifests: &[&Value]) -> String {
+            let error = self.open(manifests).image(None, "x86_64").unwrap_err();
+            let failure = crate::failure::classify(&error);
+            assert_eq!(failure.kind, Kind::Artifact);
+            failure.cause.replace(&self.dir.path().display().to_string(), "DIR")
+        }
+    }
+
+    fn read(layout: &Layout, descriptor: &Descriptor) -> Result<Vec<u8>, String> {
+        let mut blob = layout.blob(descriptor).map_err(|error| error.to_string())?;
+        let mut bytes = Vec::new();
+        blob.read_to_end(&mut bytes).unwrap();
+        blob.finish().map(|()| bytes)
+    }
+
+    #[test]
+    fn an_image_is_read_from_a_directory_and_from_an_archive() {
+        let made = Made::new();
+        let image = made.image("amd64", b"layer");
+        let layout = made.open(&[&image]);
+        let found = layout.image(None, "x86_64").unwrap();
+        assert_eq!(image["digest"], format!("sha256:{}", found.digest));
+        assert_eq!(read(&layout, &found.manifest.layers()[0]).unwrap(), b"layer");
+
+        let archive = tempfile::NamedTempFile::new().unwrap();
+        let mut tar = tar::Builder::new(archive.as_file());
+        tar.append_dir_all(".", made.dir.path()).unwrap();
+        tar.finish().unwrap();
+        let layout = Layout::open(archive.path()).unwrap();
+        assert_eq!(layout.image(None, "x86_64").unwrap().digest, found.digest);
+        let mut rest = layout.blob_from(&found.manifest.layers()[0], 3).unwrap();
+        let mut bytes = Vec::new();
+        rest.read_to_end(&mut bytes).unwrap();
+        assert_eq!(bytes, b"er");
+        rest.finish().unwrap();
+    }
+
+    #[test]
+    fn what_is_no_layout_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "no archive").unwrap();
+        for path in [dir.path(), &file] {
+            let failure = crate::failure::classify(&Layout::open(path).unwrap_err());
+            assert_eq!(failure.cause, format!("{} is not an OCI image layout", path.display()));
+            assert_eq!(failure.kind, Kind::Artifact);
+        }
+    }
+
+    #[test]
+    fn a_size_or_a_digest_that_lies_is_told() {
+        let made = Made::new();
+        let mut image = made.image("amd64", b"layer");
+        let digest = Digest::of(b"layer");
+        let layout = made.open(&[&image]);
+        let layer = layout.image(None, "x86_64").unwrap().manifest.layers()[0].clone();
+        std::fs::write(made.path(&format!("blobs/sha256/{digest}")), b"other").unwrap();
+        assert_eq!(
+            read(&layout, &layer).unwrap_err(),
+            format!("blob sha256:{digest} has the digest sha256:{}", Digest::of(b"other"))
+        );
+        std::fs::write(made.path(&format!("blobs/sha256/{digest}")), b"longer than said").unwrap();
+        let error = read(&layout, &layer).unwrap_err();
+        assert!(error.ends_with("has 16 bytes, but its descriptor says 5"), "{error}");
+        std::fs::remove_file(made.path(&format!("blobs/sha256/{digest}"))).unwrap();
+        assert!(read(&layout, &layer).unwrap_err().ends_with("is missing"));
+        let size = image["size"].as_u64().unwrap();
+        image["size"] = (size + 1).into();
+        let told = format!("has {size} bytes, but its descriptor says {}", size + 1);
+        assert!(made.failure(&[&image]).ends_with(&told));
+        image["size"] = (LARGEST_DOCUMENT + 1).into();
+        assert!(made.failure(&[&image]).ends_with("is a document of 8388609 bytes"));
+    }
+
+    #[test]
+    fn a_link_leads_nowhere() {
+        let made = Made::new();
+        let image = made.image("amd64", b"layer");
+        let digest = image["digest"].as_str().unwrap().trim_start_matches("sha256:");
+        let (blob, elsewhere) = (made.path(&format!("blobs/sha256/{digest}")), made.path("elsewhere"));
+        std::fs::rename(&blob, &elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &blob).unwrap();
+        let told = format!("DIR is damaged: blobs/sha256/{digest} is not a regular file");
+        assert_eq!(made.failure(&[&image]), told);
+    }
+
+    #[test]
+    fn an_index_leads_to_the_image_of_the_architecture() {
+        let made = Made::new();
+        let (amd64, arm64) = (made.image("amd64", b"a"), made.image("arm64", b"b"));
+        let both = made.index(&[&amd64, &arm64]);
+        let outer = made.index(&[&both]);
+        let layout = made.open(&[&outer]);
+        for (basearch, image) in [("x86_64", &amd64), ("aarch64", &arm64)] {
+            let found = layout.image(None, basearch).unwrap();
+            assert_eq!(image["digest"], format!("sha256:{}", found.digest));
+        }
+        assert_eq!(layout.entry(None).unwrap().digest().to_string(), outer["digest"]);
+        let error = layout.image(None, "riscv64").unwrap_err().to_string();
+        assert!(error.ends_with("has no image for riscv64 (riscv64), only for amd64, arm64"), "{error}");
+        let mut deep = both;
+        for _ in 0..DEPTH + 1 {
+            deep = made.index(&[&deep]);
+        }
+        assert_eq!(made.failure(&[&deep]), "DIR is damaged: indexes lead to indexes more than 4 deep");
+    }
+
+    #[test]
+    fn of_two_images_one_is_named() {
+        let made = Made::new();
+        let (mut one, mut other) = (made.image("amd64", b"a"), made.image("amd64", b"b"));
+        one["annotations"] = json!({REF_NAME: "one"});
+        other["annotations"] = json!({REF_NAME: "other"});
+        assert_eq!(made.failure(&[&one, &other]), "DIR holds more than one image");
+        let layout = made.open(&[&one, &other]);
+        assert!(layout.entry(None).is_err());
+        assert_eq!(layout.entry(Some("other")).unwrap().digest().to_string(), other["digest"]);
+        let found = layout.image(Some("one"), "x86_64").unwrap();
+        assert_eq!(one["digest"], format!("sha256:{}", found.digest));
+        let error = layout.image(Some("none"), "x86_64").unwrap_err().to_string();
+        assert!(error.ends_with("it has no image called \"none\""), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_image_of_ocis_is_told() {
+        let made = Made::new();
+        let docker = "application/vnd.docker.distribution.manifest.v2+json";
+        let image = made.blob(b"{}", docker);
+        assert_eq!(made.failure(&[&image]), format!("DIR holds an image in docker's form ({docker})"));
+        let other = made.blob(b"{}", "application/vnd.example");
+        let told = "DIR has no image for x86_64 (amd64), only for application/vnd.example";
+        assert_eq!(made.failure(&[&other]), told);
+        let broken = made.blob(b"<html>", MANIFEST);
+        assert!(made.failure(&[&broken]).starts_with("DIR is damaged: a manifest is not what OCI says: "));
+        let mut sha512 = made.image("amd64", b"a");
+        sha512["digest"] = format!("sha512:{}", "a".repeat(128)).into();
+        assert!(made.failure(&[&sha512]).ends_with("is not a sha256 digest"));
+    }
 }

@@ -7,7 +7,9 @@
 mod archive;
 mod artifact;
 mod directory;
+mod docker;
 mod export;
+mod extend;
 mod image;
 mod keep;
 mod layer;
@@ -21,8 +23,11 @@ mod tarball;
 
 pub use artifact::OciArchive;
 pub use directory::NewLayout;
+pub use docker::{DockerArchive, DockerLayer, read_docker_archive, write_docker_archive};
 pub use export::{Compression, ExportOptions, Exported, export};
+pub use extend::{AddedLayer, extend};
 pub use image::arch as architecture;
+pub use keep::KeptImage;
 pub use layer_reader::{Budget, EntryKind, LayerEntry};
 pub use layout::{Blob, Image, Layout};
 pub use plan::{

@@ -11,7 +11,7 @@ use crate::builds::{Build, Workdir};
 use crate::failure::{Failure, Kind};
 use crate::host::{clock, environment};
 use crate::oci::{ImageRef, Layout, Repository, architecture};
-use crate::pipeline::{Reporter, sha256_file};
+use crate::pipeline::{Reporter, Unit, sha256_file};
 use crate::registry::{self, Access, Copied, IndexRequest, Pushed, PushedIndex, SigstoreKey};
 
 /// The keys of meta.json that tell of a pushed image.
@@ -40,7 +40,7 @@ pub fn push_container(
     if let Some(key) = request.key {
         key.check()?;
     }
-    let archive = archive(build, request.artifact)?;
+    let archive = archive(build, request.artifact, report)?;
     let target = request.target;
     // The registry may have the layers under the name by which the build was pushed before.
     let before = build.meta()?.base_oscontainer.map(|known| known.image);
@@ -88,7 +88,7 @@ pub fn push_container_manifest(
     let mut images = Vec::new();
     let mut annotations = BTreeMap::new();
     for build in builds {
-        images.push(ImageRef::Archive(archive(build, request.artifact)?, None));
+        images.push(ImageRef::Archive(archive(build, request.artifact, report)?, None));
         annotations.insert("org.opencontainers.image.version".to_owned(), build.id().to_owned());
     }
     let pushed = push_images(&images, request, &annotations, access, report)?;
@@ -142,9 +142,11 @@ pub fn push_images(
 }
 
 /// An artifact's archive, which must be what meta.json says.
-fn archive(build: &Build, artifact: &str) -> Result<PathBuf> {
+fn archive(build: &Build, artifact: &str, report: &Reporter) -> Result<PathBuf> {
     let (path, known) = build.artifact(artifact)?;
+    let progress = report.progress(format!("checking {}", known.path), 0, Unit::Items);
     let sha256 = sha256_file(&path)?.to_string();
+    drop(progress);
     if sha256 != known.sha256 {
         let cause =
             format!("{} has the digest {sha256}, but meta.json says {}", path.display(), known.sha256);
@@ -160,17 +162,6 @@ fn record(build: &Build, key: &str, image: &str, digest: &str, tags: &[String]) 
         Ok(())
     })?;
     Ok(())
-}
-
-/// When the images of an index are copied each alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum ArchTags {
-    /// Always.
-    Always,
-    /// Never.
-    Never,
-    /// Where the registry holds no indexes, which none does that nosa knows.
-    Auto,
 }
 
 /// Copies an image, or the tags of a repository; `apart` copies each architecture alone, as `TAG-ARCH`.

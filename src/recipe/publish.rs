@@ -22,10 +22,10 @@ pub const STAGES: &str = "stages.json";
 
 /// Publishes builds of a recipe in a locked workdir.
 pub struct Publisher<'a> {
-    recipe: &'a Recipe<'a>,
-    workdir: &'a Workdir,
-    lock: &'a BuildLock,
-    arch: &'static str,
+    pub(super) recipe: &'a Recipe<'a>,
+    pub(super) workdir: &'a Workdir,
+    pub(super) lock: &'a BuildLock,
+    pub(super) arch: &'static str,
 }
 
 /// What the next build will be called.
@@ -167,7 +167,7 @@ impl<'a> Publisher<'a> {
         Ok(Name { version, genver: 0, timestamp })
     }
 
-    fn free_genver(&self, version: &str) -> Result<u64> {
+    pub(super) fn free_genver(&self, version: &str) -> Result<u64> {
         let index = self.workdir.index()?;
         let mut genver = 0;
         while index.has(&build_id(version, genver), self.arch) {
@@ -266,12 +266,15 @@ impl<'a> Publisher<'a> {
         Err(Failure::new(
             Kind::Artifact,
             format!("the cache no longer has commit {checksum} of build {}", build.id()),
-            "run `nosa build`: the same inputs give the same commit",
+            match meta.oci_imported {
+                Some(true) => "run `nosa import --force oci-archive:FILE` with the build's own archive",
+                _ => "run `nosa build`: the same inputs give the same commit",
+            },
         )
         .into())
     }
 
-    fn repo(&self, commit: &OstreeCommit) -> Result<Repo> {
+    pub(super) fn repo(&self, commit: &OstreeCommit) -> Result<Repo> {
         Repo::create(&self.recipe.pipeline.cache().shared(&commit.repo)?)
     }
 
@@ -285,7 +288,7 @@ fn disk_kind(name: &str) -> Result<DiskKind> {
 }
 
 /// The digest by which coreos-assembler knows that an image would come out the same.
-fn input_checksum(commit: &OstreeCommit, config: Digest) -> Digest {
+pub(super) fn input_checksum(commit: &OstreeCommit, config: Digest) -> Digest {
     Digest::of(format!("{}\n{config}\n", commit.commit))
 }
 
@@ -295,7 +298,7 @@ fn timestamp_of(meta: &Meta) -> Result<u64> {
         .with_context(|| format!("reading ostree-timestamp {}", meta.ostree_timestamp))
 }
 
-fn stage_file(staging: &Staging, source: &Path, name: &str) -> Result<Artifact> {
+pub(super) fn stage_file(staging: &Staging, source: &Path, name: &str) -> Result<Artifact> {
     let target = staging.path().join(name);
     fs::link_or_copy(source, &target)?;
     // The cache may have the same file: nobody is to write into it.
@@ -310,13 +313,13 @@ fn describe(source: &Path, name: &str) -> Result<Artifact> {
     Ok(Artifact { path: name.to_owned(), sha256, size: Some(size), ..Artifact::default() })
 }
 
-fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
+pub(super) fn write_json(path: &Path, value: &impl serde::Serialize) -> Result<()> {
     let mut text =
         serde_json::to_string_pretty(value).with_context(|| format!("encoding {}", path.display()))?;
     text.push('\n');
     fs::write_atomic(path, text, 0o644)
 }
 
-fn nanos() -> u64 {
+pub(super) fn nanos() -> u64 {
     u64::try_from(clock::now_nanos()).unwrap_or(u64::MAX)
 }

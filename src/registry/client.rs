@@ -365,3 +365,15 @@ fn address(scheme: &str, repository: &Repository) -> Result<Url> {
     let url: Url = text.parse().with_context(|| format!("reading the registry's address {text}"))?;
     Ok(url)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_registry_is_where_its_host_says() {
+        let at = |text: &str| address("https", &text.parse().unwrap()).unwrap().to_string();
+        assert_eq!(at("r.example:5000/os/base:1"), "https://r.example:5000/v2/os/base/");
+        assert_eq!(at("[::1]:5000/os"), "https://[::1]:5000/v2/os/");
+    }
+}

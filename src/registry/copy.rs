@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::access::Access;
 use super::client::{Action, Client};
+use super::document::named;
 use super::pull::{block_on, fill, refuse_docker};
 use super::push::deliver;
 use super::source::Source;
@@ -18,6 +19,7 @@ pub struct Copied {
     /// Where it is now.
     pub target: String,
     /// The digest of its manifest or index, the same on both sides.
+    #[serde(serialize_with = "named")]
     pub digest: Digest,
     /// How many bytes of blobs were sent or written.
     pub bytes: u64,

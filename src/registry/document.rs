@@ -1,9 +1,12 @@
 //! Manifests and indexes as a registry holds them: bytes that are never written anew, and what they name.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use oci_spec::image::{
     Descriptor, DescriptorBuilder, Digest as OciDigest, ImageIndex, ImageManifest, MediaType,
 };
+use serde::Serializer;
 use serde_json::Value;
 
 use crate::failure::{Failure, Kind};
@@ -112,6 +115,19 @@ pub(super) fn digest(descriptor: &Descriptor, place: &str) -> Result<Digest> {
     let text = descriptor.digest().to_string();
     let digest = text.strip_prefix("sha256:").and_then(|hex| hex.parse().ok());
     digest.ok_or_else(|| damaged(place, &format!("{text} is not a sha256 digest")))
+}
+
+/// Writes a digest as OCI does: `sha256:…`.
+pub(super) fn named<S: Serializer>(digest: &Digest, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("sha256:{digest}"))
+}
+
+/// As [`named`], of several.
+pub(super) fn all_named<S: Serializer>(
+    digests: &BTreeMap<String, Digest>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(digests.iter().map(|(name, digest)| (name, format!("sha256:{digest}"))))
 }
 
 /// A failure of something that is not what it says.

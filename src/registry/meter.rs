@@ -22,7 +22,8 @@ impl Meter {
     }
 
     pub(super) fn take_back(&self, bytes: u64) {
-        let done = self.done.fetch_sub(bytes, Ordering::Relaxed) - bytes;
-        self.progress.set(done, self.total);
+        let less = |done: u64| Some(done.saturating_sub(bytes));
+        let before = self.done.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        self.progress.set(before.unwrap_or_default().saturating_sub(bytes), self.total);
     }
 }

@@ -1,6 +1,7 @@
 //! Several architectures under one tag: an index over images that lie in layouts or in registries.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 
 use anyhow::{Context as _, Result};
 use oci_spec::image::{
@@ -11,7 +12,7 @@ use serde::Serialize;
 use super::access::Access;
 use super::client::{Action, Client};
 use super::copy::{mount_from, open};
-use super::document::{Document, INDEX, damaged};
+use super::document::{Document, INDEX, all_named, damaged, named};
 use super::download;
 use super::pull::block_on;
 use super::push::{Pushed, deliver};
@@ -26,10 +27,12 @@ pub struct PushedIndex {
     /// The repository: `HOST/NAME`.
     pub image: String,
     /// The digest of the index.
+    #[serde(serialize_with = "named")]
     pub digest: Digest,
     /// Its tags.
     pub tags: Vec<String>,
     /// The digest of each architecture's manifest, by OCI's name of the architecture.
+    #[serde(serialize_with = "all_named")]
     pub images: BTreeMap<String, Digest>,
     /// How many bytes of blobs were sent.
     pub sent: u64,
@@ -40,7 +43,7 @@ pub struct PushedIndex {
 /// One image of the index.
 struct Member {
     from: ImageRef,
-    source: Source,
+    source: Rc<Source>,
     document: Document,
     platform: Platform,
 }
@@ -104,12 +107,11 @@ async fn of_image(from: &ImageRef, access: &Access, report: &Reporter) -> Result
         _ => None,
     };
     let mut members = Vec::new();
-    let source = open(from, access, report).await?;
+    let source = Rc::new(open(from, access, report).await?);
     let root = source.root(name).await?;
     for (_, document) in source.images(root).await? {
         let platform = platform(&source, &document).await?;
-        let source = open(from, access, report).await?;
-        members.push(Member { from: from.clone(), source, document, platform });
+        members.push(Member { from: from.clone(), source: Rc::clone(&source), document, platform });
     }
     Ok(members)
 }

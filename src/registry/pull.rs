@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::access::Access;
 use super::client::{Action, Client};
-use super::document::{self, Document};
+use super::document::{self, Document, named};
 use super::download;
 use super::meter::Meter;
 use super::source::{Parts, Source};
@@ -25,6 +25,7 @@ pub(super) const AT_ONCE: usize = 4;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Pulled {
     /// The digest of its manifest, or of its index where all of that was fetched.
+    #[serde(serialize_with = "named")]
     pub digest: Digest,
     /// How many bytes its blobs have.
     pub bytes: u64,

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::access::Access;
 use super::client::{Action, Client};
+use super::document::named;
 use super::meter::Meter;
 use super::pull::{AT_ONCE, block_on};
 use super::source::{Parts, Source};
@@ -26,6 +27,7 @@ pub struct Pushed {
     /// The repository: `HOST/NAME`.
     pub image: String,
     /// The digest of the image's manifest or index.
+    #[serde(serialize_with = "named")]
     pub digest: Digest,
     /// Its tags there.
     pub tags: Vec<String>,
@@ -120,8 +122,7 @@ async fn blobs(source: &Source, parts: &Parts, client: &Client, mount_from: Opti
         client.also_pull_from(from).await;
     }
     let scratch;
-    let fetched = Meter::new(client.report(), format!("fetching {place}"), total);
-    let passing;
+    let (fetched, passing);
     let supply = match source {
         Source::Layout(layout, _) => Supply { layout, place: &place, fetch: None },
         Source::Registry(from) => {
@@ -129,6 +130,7 @@ async fn blobs(source: &Source, parts: &Parts, client: &Client, mount_from: Opti
             let dir = scratch.path().join("blobs/sha256");
             fs::create_dir_all(&dir)?;
             passing = Layout::of_blobs(scratch.path());
+            fetched = Meter::new(client.report(), format!("fetching {place}"), total);
             Supply { layout: &passing, place: &place, fetch: Some((from, dir, &fetched)) }
         }
     };

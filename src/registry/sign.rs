@@ -10,7 +10,7 @@ use serde_json::json;
 use super::access::Access;
 use super::credentials::{self, Credentials};
 use crate::failure::{Failure, Kind};
-use crate::host::{self, Cmd, environment, fs, tool};
+use crate::host::{self, Cmd, CommandError, environment, fs, tool};
 use crate::oci::Repository;
 use crate::pipeline::{Digest, Reporter, Unit};
 
@@ -26,7 +26,7 @@ pub struct SigstoreKey {
 impl SigstoreKey {
     /// Sees before anything is pushed that it will be possible to sign.
     pub fn check(&self) -> Result<()> {
-        host::require(&[&tool::SKOPEO]).map_err(Failure::from)?;
+        host::require(&[&tool::SKOPEO_SIGNING]).map_err(Failure::from)?;
         let text = fs::read_to_string(&self.file)?;
         if !text.contains("PRIVATE KEY-----") {
             let cause = format!("{} is not a private key of sigstore's", self.file.display());
@@ -55,9 +55,13 @@ pub fn sign(
         let from = format!("docker://{name}@sha256:{digest}");
         let to = format!("docker://{name}:{tag}");
         call.clone().arg(from).arg(&to).run_lines(|line| report.detail(line)).map_err(|error| {
+            // All of it was told as it came; its last line is the reason.
+            let tail = error.downcast_ref::<CommandError>().and_then(|error| error.tail.last().cloned());
+            let why = tail.unwrap_or_else(|| format!("{error:#}"));
+            let why = why.split_once("msg=").map_or(why.as_str(), |(_, why)| why.trim_matches('"')).to_owned();
             Failure::new(
                 Kind::Build,
-                format!("signing {to} failed: {error:#}"),
+                format!("signing {to} failed: {why}"),
                 "see that the key and its passphrase are right (--sign-passphrase-file); the image is pushed, but not signed",
             )
         })?;
@@ -72,7 +76,7 @@ fn call(place: &Path, repository: &Repository, key: &SigstoreKey, access: &Acces
     fs::create_dir_all(&registries)?;
     let attachments = json!({"docker": {&repository.host: {"use-sigstore-attachments": true}}});
     fs::write(&registries.join("nosa.yaml"), attachments.to_string())?;
-    let mut call = Cmd::new(&tool::SKOPEO)
+    let mut call = Cmd::new(&tool::SKOPEO_SIGNING)
         .arg("--registries.d")
         .arg(&registries)
         .args(["--insecure-policy", "copy", "--all", "--preserve-digests"])

@@ -62,7 +62,13 @@ impl From<reqwest::Error> for Trouble {
             )
             .into();
         }
-        Self::Line(innermost(&error))
+        let why = innermost(&error);
+        // A name server that does not answer may do so later; one that says no will say it again.
+        if why.contains("Name or service not known") {
+            let cure = "see that the registry's name is right";
+            return Failure::new(Kind::Repository, "there is no host of that name", cure).into();
+        }
+        Self::Line(why)
     }
 }
 
@@ -179,20 +185,15 @@ pub(super) fn is_not_tls(error: &reqwest::Error) -> bool {
     matches!(rustls_error(error), Some(rustls::Error::InvalidMessage(_)))
 }
 
-fn rustls_error(error: &reqwest::Error) -> Option<rustls::Error> {
-    let mut cause: Option<&dyn Error> = Some(error);
-    while let Some(inner) = cause {
-        if let Some(found) = inner.downcast_ref::<rustls::Error>() {
-            return Some(found.clone());
-        }
-        // An io::Error shows its inner one's source as its own, and so hides the inner one.
-        let wrapped = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if let Some(found) = wrapped.and_then(|wrapped| wrapped.downcast_ref::<rustls::Error>()) {
-            return Some(found.clone());
-        }
-        cause = inner.source();
+fn rustls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    if let Some(found) = error.downcast_ref() {
+        return Some(found);
     }
-    None
+    // An io::Error shows its inner one's source as its own, and so hides the inner one.
+    if let Some(inner) = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+        return rustls_error(inner);
+    }
+    rustls_error(error.source()?)
 }
 
 #[cfg(test)]

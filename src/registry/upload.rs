@@ -96,9 +96,10 @@ pub(super) async fn blob(
     let doing = format!("pushing blob sha256:{digest} to {}/{}", repository.host, repository.name);
     let upload = Upload { client, supply, descriptor, digest, meter };
     let mut failed = 0;
+    // How far it ever came: only beyond that a failure is the first one again.
+    let mut furthest = 0;
     let mut session = Session { mount_from, ..Session::default() };
     loop {
-        let known = session.stored;
         match upload.go_on(&mut session).await {
             Ok(sent) => {
                 meter.add(descriptor.size() - session.counted);
@@ -106,7 +107,8 @@ pub(super) async fn blob(
             }
             Err(trouble) => {
                 let trouble = upload.find_out(&mut session, trouble).await;
-                failed = if session.stored > known { 1 } else { failed + 1 };
+                failed = if session.stored > furthest { 1 } else { failed + 1 };
+                furthest = furthest.max(session.stored);
                 client.pause(&doing, trouble, failed).await?;
             }
         }
@@ -267,7 +269,8 @@ impl Upload<'_> {
         let answer = self.client.send(|| Ok(self.client.request_at(Method::GET, location))).await.ok()?;
         let stored = stored(answer.headers().get(RANGE)?.to_str().ok()?)?;
         let location = self.client.location(&answer).unwrap_or_else(|_| location.clone());
-        (stored <= self.descriptor.size()).then_some((location, stored))
+        // With nothing in it a fresh one is safer: bytes of the broken connection may still be on their way.
+        (1..=self.descriptor.size()).contains(&stored).then_some((location, stored))
     }
 }
 
@@ -277,8 +280,9 @@ fn body(blob: Blob, left: u64, sent: Arc<Stream>, meter: Arc<Meter>) -> Body {
         let read = state.map(|(blob, left)| read(blob, left)).transpose();
         match &read {
             Ok(Some((bytes, _))) => {
-                sent.moved.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+                // In this order, for what is taken back is what moved.
                 meter.add(bytes.len() as u64);
+                sent.moved.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             }
             Ok(None) => {}
             Err(error) => drop(sent.damage.set(error.to_string())),

@@ -131,7 +131,7 @@ impl<'a> Compose<'a> {
 impl Stage for Compose<'_> {
     type Output = RootFs;
     const NAME: &'static str = "compose";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     fn key(&self, hash: &mut KeyHasher) {
         self.content_key(hash);
@@ -158,7 +158,12 @@ impl Stage for Compose<'_> {
         postprocess::run(&self.manifest.postprocess, &tree, self.epoch, work)?;
         let kernel = kernel::settle(&tree)?;
         let args = &self.manifest.initramfs_args;
-        kernel::initramfs(&tree, &kernel, args, root_driver(self.manifest), self.epoch, work)?;
+        let initramfs =
+            || kernel::initramfs(&tree, &kernel, args, root_driver(self.manifest), self.epoch, work);
+        match &self.manifest.mutate_os_release {
+            Some(base) => os_release::hidden(&tree, base, &self.version, initramfs)?,
+            None => initramfs()?,
+        }
         if self.manifest.readonly_executables {
             extras::seal_executables(&tree.join("usr"))?;
         }

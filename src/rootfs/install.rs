@@ -12,9 +12,10 @@ use crate::manifest::Manifest;
 use crate::packages::{InstallRequest, Package, PackageBackend, RemovedFiles};
 use crate::pipeline::{Artifact, Digest, KeyHasher, Stage, Workspace};
 
-/// The time that packages' scripts see, unless `SOURCE_DATE_EPOCH` says another: 1970-01-02. It must not
-/// depend on when or from which commit somebody builds, or nothing could be reused; it is not the epoch
-/// itself because shadow(5) takes day 0 for an expired password.
+/// The time that packages' scripts see, whatever `SOURCE_DATE_EPOCH` says: 1970-01-02. It must not depend on
+/// when or from which commit somebody builds, or nothing could be reused, and every update would ship another
+/// initramfs (it holds /etc/shadow, with the day); it is not the epoch itself because shadow(5) takes day 0
+/// for an expired password.
 pub const TREE_EPOCH: u64 = 86_400;
 
 /// Downloads and installs packages into a fresh tree.

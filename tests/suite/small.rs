@@ -49,9 +49,20 @@ impl Small {
         artifacts: &[(&str, &str, &[u8])],
         change: impl FnOnce(&mut Meta, &mut Value),
     ) -> Build {
+        self.publish_for("x86_64", id, artifacts, change)
+    }
+
+    /// As [`Self::publish_with`], for another architecture.
+    pub(crate) fn publish_for(
+        &self,
+        arch: &str,
+        id: &str,
+        artifacts: &[(&str, &str, &[u8])],
+        change: impl FnOnce(&mut Meta, &mut Value),
+    ) -> Build {
         let lock = self.lock();
         self.workdir.recover(&lock).unwrap();
-        let staging = self.workdir.stage(&lock, id, "x86_64").unwrap();
+        let staging = self.workdir.stage(&lock, id, arch).unwrap();
         let commit = format!("the commit of {id}");
         fs::write(staging.path().join("ostree-commit-object"), &commit).unwrap();
         let mut meta = Meta {
@@ -63,7 +74,7 @@ impl Small {
             ostree_content_checksum: Some("d".repeat(64)),
             rpm_ostree_inputhash: Some("e".repeat(64)),
             ostree_timestamp: "2020-01-15T19:31:31Z".to_owned(),
-            basearch: Some("x86_64".to_owned()),
+            basearch: Some(arch.to_owned()),
             ..Meta::default()
         };
         let mut commit_meta = json!({

@@ -21,6 +21,7 @@ impl Known {
     /// Reads it from the tree.
     pub(super) fn of(view: &View) -> Self {
         let mut known = Self::default();
+        known.make("var");
         for (path, node) in view.all() {
             let Some(text) = &node.text else { continue };
             match path.parent().and_then(Path::file_name).and_then(|name| name.to_str()) {

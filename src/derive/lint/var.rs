@@ -1,11 +1,13 @@
 //! Rules about /var: the machine's, which starts empty and which no update touches.
 
-use std::fmt::Write as _;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::super::view::{Node, NodeKind, View};
 use super::{Found, Known, NAMED};
 
+/// How many lines a cure has.
+const SHOWN_LINES: usize = 20;
 /// What package managers keep for their next run, with its directories. Other files in /var/cache count as
 /// well; other directories there belong to services.
 const CACHES: &[&str] = &[
@@ -17,10 +19,16 @@ const CACHES: &[&str] = &[
     "var/cache/yum",
     "var/lib/apt",
     "var/lib/dnf",
-    "var/lib/systemd/deb-systemd-helper-enabled",
-    "var/lib/systemd/deb-systemd-user-helper-enabled",
     "var/lib/ucf",
+    "var/log/apt",
     "var/roothome/.cache",
+];
+/// What dpkg's helpers remember of what they enabled: no machine has it, and none misses it.
+const UNMISSED: &[&str] = &[
+    "var/lib/systemd/deb-systemd-helper-enabled",
+    "var/lib/systemd/deb-systemd-helper-masked",
+    "var/lib/systemd/deb-systemd-user-helper-enabled",
+    "var/lib/systemd/deb-systemd-user-helper-masked",
 ];
 /// Where the links of the root lead to, and what people write there.
 const LINKED: &[(&str, &str)] = &[
@@ -35,15 +43,14 @@ const LINKED: &[(&str, &str)] = &[
 pub(super) fn package_cache(view: &View, known: &Known) -> Option<Found> {
     let files = content(view, known).filter(|(path, node)| is_file(node) && is_cache(path, node));
     let cause = "package managers left what they need no more: no machine has it, every download does";
-    let cure =
-        "end the same RUN with: && apt-get clean && rm -rf /var/lib/apt /var/cache/* (or dnf clean all)";
+    let cure = "end the same RUN with: && rm -rf /var/lib/apt /var/cache/apt && find /var/cache -type f -delete (or dnf clean all)";
     Found::about(files, cause, cure)
 }
 
 pub(super) fn logs(view: &View, known: &Known) -> Option<Found> {
     let files = content(view, known).filter(|(path, node)| is_log(path, node));
     let cause = "logs of the build are in the image";
-    Found::about(files, cause, "end the same RUN with: && rm -rf /var/log/*")
+    Found::about(files, cause, "end the same RUN with: && find /var/log -type f -delete")
 }
 
 pub(super) fn through_links(view: &View, known: &Known) -> Option<Found> {
@@ -72,24 +79,53 @@ pub(super) fn files(view: &View, known: &Known) -> Option<Found> {
 }
 
 pub(super) fn directories(view: &View, known: &Known) -> Option<Found> {
-    let nodes: Vec<(&Path, &Node)> = own(view, known)
+    let mut lines: BTreeMap<&Path, String> = own(view, known)
         .filter(|(_, node)| !matches!(node.kind, NodeKind::Regular | NodeKind::Special))
+        .map(|(path, node)| (path, tmpfiles_line(path, node)))
         .collect();
-    let mut cure = String::from("write into /usr/lib/tmpfiles.d/NAME.conf:");
-    for (path, node) in nodes.iter().take(NAMED) {
-        let line = match &node.kind {
-            NodeKind::Symlink(target) => format!("L /{} - - - - {}", path.display(), target.display()),
-            _ => format!("d /{} {:04o} {} {} -", path.display(), node.mode, node.uid, node.gid),
-        };
-        write!(cure, "\n    {line}").unwrap_or_default();
+    // A package's directory is missed as well if the Containerfile removed it.
+    for path in packaged(view) {
+        let counts = !known.makes(path) && !CACHES.iter().any(|cache| path.starts_with(cache));
+        if counts && view.get(path).is_none() {
+            lines.insert(path, format!("d /{} 0755 root root -", path.display()));
+        }
     }
-    let cause = "directories in /var are not made on machines, and services that count on them fail";
-    Found::about(nodes, cause, &cure)
+    if lines.is_empty() {
+        return None;
+    }
+    let mut found = Found { count: lines.len(), ..Found::default() };
+    found.cause = "directories in /var are not made on machines, and services that count on them fail".into();
+    found.paths = lines.keys().take(NAMED).map(|path| format!("/{}", path.display())).collect();
+    found.cure = format!(
+        "write into /usr/lib/tmpfiles.d/NAME.conf:\n    {}",
+        lines.into_values().take(SHOWN_LINES).collect::<Vec<_>>().join("\n    ")
+    );
+    Some(found)
+}
+
+fn tmpfiles_line(path: &Path, node: &Node) -> String {
+    match &node.kind {
+        NodeKind::Symlink(target) => format!("L /{} - - - - {}", path.display(), target.display()),
+        _ => {
+            let name = |id: u32| if id == 0 { "root".to_owned() } else { id.to_string() };
+            format!("d /{} {:04o} {} {} -", path.display(), node.mode, name(node.uid), name(node.gid))
+        }
+    }
+}
+
+/// What packages that were added have in /var, by dpkg's lists, which name directories before what is in them.
+fn packaged(view: &View) -> impl Iterator<Item = &Path> {
+    let lists = view.all().filter(|(path, node)| view.is_added(node) && view.before(path).is_none());
+    let lists = lists.filter(|(path, _)| path.extension().is_some_and(|extension| extension == "list"));
+    let lines = lists.flat_map(|(_, node)| node.text.as_deref().unwrap_or_default().lines());
+    lines.filter_map(|line| line.strip_prefix('/')).filter(|line| line.starts_with("var/")).map(Path::new)
 }
 
 /// What lies in /var and is not made at boot.
 fn content<'v>(view: &'v View, known: &'v Known) -> impl Iterator<Item = (&'v Path, &'v Node)> {
-    view.below("var").filter(|(path, _)| !known.makes(path) && !path.starts_with("var/tmp"))
+    let unmissed = |path: &Path| UNMISSED.iter().any(|dir| path.starts_with(dir));
+    let content = view.below("var").filter(|(path, _)| !known.makes(path) && !path.starts_with("var/tmp"));
+    content.filter(move |(path, _)| !unmissed(path))
 }
 
 /// As [`content`], without what other rules speak of.
@@ -127,6 +163,7 @@ mod tests {
         assert_eq!(found(&["var/usrlocal/bin/x"]), [("var-link", "/usr/local/bin/x".to_owned())]);
         assert_eq!(found(&["var/opt/a/x"]), [("var-link", "/opt/a/x".to_owned())]);
         assert_eq!(found(&["var/lib/apt/lists/x"]), [("package-cache", "/var/lib/apt/lists/x".to_owned())]);
+        assert_eq!(found(&["var/lib/systemd/deb-systemd-helper-enabled/x.service"]), []);
         assert_eq!(found(&["var/log/dpkg.log"]), [("var-log", "/var/log/dpkg.log".to_owned())]);
     }
 
@@ -134,9 +171,16 @@ mod tests {
     fn directories_are_cured_by_lines_that_can_be_pasted() {
         let findings = check(&sample::view(BASE, &["var/lib/x/", "var/lib/y@x"]));
         assert_eq!(findings[0].rule, "var-directory");
-        assert!(findings[0].cure.contains("\n    d /var/lib/x 0755 0 0 -\n"), "{}", findings[0].cure);
+        assert!(findings[0].cure.contains("\n    d /var/lib/x 0755 root root -\n"), "{}", findings[0].cure);
         assert!(findings[0].cure.ends_with("    L /var/lib/y - - - - x"), "{}", findings[0].cure);
         let made = "usr/lib/tmpfiles.d/x.conf=d /var/lib/x 0755 - - -\nL /var/lib/y - - - - x";
         assert_eq!(found(&["var/lib/x/", "var/lib/y@x", made]), []);
+    }
+
+    #[test]
+    fn a_packages_directory_is_missed_even_if_it_was_removed() {
+        let list = "usr/lib/sysimage/dpkg/info/x.list=/.\n/var\n/var/lib\n/var/lib/x\n/usr/bin/x";
+        assert_eq!(found(&[list]), [("var-directory", "/var/lib/x".to_owned())]);
+        assert_eq!(found(&[list, "usr/lib/tmpfiles.d/x.conf=d /var/lib/x 0755 - - -"]), []);
     }
 }

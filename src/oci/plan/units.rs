@@ -2,7 +2,7 @@
 //!
 //! | unit | its files |
 //! |---|---|
-//! | none: the first layer, with the commit | what follows from the whole set of packages and from the version: os-release, dpkg's status, ld.so.cache |
+//! | none: the first layer, with the commit | what follows from the whole set of packages and from the version: os-release, issue, dpkg's status, ld.so.cache |
 //! | `@kernel` | all files of the source package that most kernel modules are from, and the kernel itself |
 //! | `@module-index` | what depmod wrote |
 //! | `@initramfs` | the initramfs |
@@ -31,6 +31,8 @@ const OVERHEAD: u64 = 2048;
 const EVERY_COMMIT: &[&str] = &[
     "usr/lib/os-release",
     "usr/etc/os-release",
+    "usr/etc/issue",
+    "usr/etc/issue.net",
     "usr/etc/ld.so.cache",
     "usr/lib/sysimage/dpkg/",
     "usr/lib/tmpfiles.d/nosa-autovar.conf",
