@@ -29,6 +29,8 @@ fn another_user_elsewhere_builds_the_same_bytes() {
     // The same packages, even if the archive moves while the tests run: the first build's own lock.
     let (dir, first) = latest(&shared);
     run("install", &["-m755", nosa(), &at("nosa")]);
+    let client = Path::new(nosa()).with_file_name("../libexec/nosa/nestos-update").display().to_string();
+    run("install", &["-m755", &client, &at("nestos-update")]);
     fs::create_dir_all(at("a b/src")).unwrap();
     run("cp", &["-rL", &shared.join("src/config").display().to_string(), &at("a b/src/config")]);
     let lock = dir.join("manifest-lock.generated.x86_64.json").display().to_string();
