@@ -263,10 +263,11 @@ fn a_changed_package_of_a_whole_system_costs_little() {
         let unit = unit.parse().unwrap();
         plan.layers.iter().find(|layer| layer.units.contains_key(&unit)).unwrap().clone()
     };
-    for unit in ["@kernel", "@initramfs", "@configuration", "podman"] {
+    for unit in ["@kernel", "@initramfs", "podman"] {
         assert_eq!(layer(&old, unit), layer(&new, unit), "{unit}");
     }
-    assert_eq!(lost(&old, &new), 1);
+    // This nano has no script that makes it an alternative: those links are in the configuration's layer.
+    assert_eq!(lost(&old, &new), 2);
     let metadata = new.layers[0].size + new.manifest.size + new.config.size;
     assert!(metadata < 2 << 20, "{metadata}");
     assert!(transferred <= 3 * (layer(&new, "nano").size + metadata) / 2, "{transferred}");
