@@ -131,8 +131,9 @@ fn a_containerfile_that_fails_says_where_and_leaves_nothing() {
         &["it is not built upon localhost/", "ARG BASE"],
     );
     // With an error of the lint there is no archive either.
-    let lost =
-        format!("{from}RUN mkdir -p /usr/local/bin && echo x > /usr/local/bin/x && echo x > /usr/etc/x\n");
+    let lost = format!(
+        "{from}RUN mkdir -p /var/usrlocal/bin /usr/etc && echo x > /usr/local/bin/x && echo x > /usr/etc/x\n"
+    );
     fails("lost", &lost, &["error: usr-etc", "error: var-link", "/usr/local/bin/x", "has 2 errors"]);
 }
 
