@@ -135,7 +135,7 @@ fn a_containerfile_that_fails_says_where_and_leaves_nothing() {
     let lost = format!(
         "{from}RUN mkdir -p /var/usrlocal/bin /usr/etc && echo x > /usr/local/bin/x && echo x > /usr/etc/x\n"
     );
-    fails("lost", &lost, &["error: usr-etc", "error: var-link", "/usr/local/bin/x", "has 2 errors"]);
+    fails("lost", &lost, &["usr-etc (error): ", "var-link (error): ", "/usr/local/bin/x", "has 2 errors"]);
 }
 
 #[test]
