@@ -338,7 +338,7 @@ fn pruning_beside_a_real_build_loses_nothing() {
     let work = Work::new(&shared);
     let log = work.dir.join("build.log");
     let mut build = work.nosa(&["build", "ostree", "--version", "1.1"]).log(&log).spawn().unwrap();
-    let lock = work.dir.join("w/tmp/build.lock");
+    let lock = work.dir.join("tmp/build.lock");
     let begun = || fs::read_to_string(&lock).is_ok_and(|holder| holder.starts_with("nosa build"));
     while build.try_wait().unwrap().is_none() && !begun() {
         std::thread::sleep(Duration::from_millis(5));
