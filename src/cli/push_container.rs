@@ -4,10 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::registry_options::{RegistryOptions, SignOptions};
+use super::Context;
+use super::registry_options::{RegistryOptions, SignOptions, tell};
 use super::which::Which;
-use super::{Context, render};
-use crate::host::fs;
 use crate::oci::Repository;
 use crate::recipe::{PushContainer, push_container, refuse_format};
 
@@ -62,13 +61,5 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<()> {
         PushContainer { artifact: &args.image, target: &target, tags: &args.tag, key: key.as_ref() };
     let access = args.registry.access(args.no_tls_verify)?;
     let pushed = push_container(&build, &request, &access, &context.report)?;
-    if let Some(file) = &args.digestfile {
-        fs::write(file, format!("sha256:{}", pushed.digest))?;
-    }
-    if context.json {
-        render::print_json(&pushed);
-    } else {
-        render::print(&format!("{}@sha256:{}", pushed.image, pushed.digest));
-    }
-    Ok(())
+    tell(&pushed, (&pushed.image, pushed.digest), args.digestfile.as_deref(), context.json)
 }

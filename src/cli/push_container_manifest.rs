@@ -4,9 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::registry_options::{RegistryOptions, SignOptions};
-use super::{Context, render};
-use crate::host::fs;
+use super::Context;
+use super::registry_options::{RegistryOptions, SignOptions, tell};
 use crate::oci::{ImageRef, Repository};
 use crate::recipe::{PushManifest, architectures, push_container_manifest, push_images, refuse_format};
 
@@ -68,13 +67,5 @@ pub(super) fn run(args: &Args, context: &Context) -> Result<()> {
     } else {
         push_images(&args.image, &request, &std::collections::BTreeMap::new(), &access, &context.report)?
     };
-    if let Some(file) = &args.write_digest_file {
-        fs::write(file, format!("sha256:{}", pushed.digest))?;
-    }
-    if context.json {
-        render::print_json(&pushed);
-    } else {
-        render::print(&format!("{}@sha256:{}", pushed.image, pushed.digest));
-    }
-    Ok(())
+    tell(&pushed, (&pushed.image, pushed.digest), args.write_digest_file.as_deref(), context.json)
 }

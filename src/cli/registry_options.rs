@@ -1,11 +1,14 @@
 //! How a registry is reached: podman's options, which all commands about registries have in common.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
 
+use super::render;
 use crate::failure::{Failure, Kind};
+use crate::host::fs;
+use crate::pipeline::Digest;
 use crate::registry::{Access, Secret, SigstoreKey};
 
 /// How the registry is reached.
@@ -43,6 +46,24 @@ pub(super) struct SignOptions {
     /// The file with the key's passphrase (default: COSIGN_PASSWORD).
     #[arg(long, value_name = "FILE", requires = "sign_by_sigstore_private_key")]
     sign_passphrase_file: Option<PathBuf>,
+}
+
+/// Tells what was pushed, and writes its digest into the file that was asked for.
+pub(super) fn tell(
+    pushed: &impl serde::Serialize,
+    (image, digest): (&str, Digest),
+    digest_file: Option<&Path>,
+    json: bool,
+) -> Result<()> {
+    if let Some(file) = digest_file {
+        fs::write(file, format!("sha256:{digest}"))?;
+    }
+    if json {
+        render::print_json(pushed);
+    } else {
+        render::print(&format!("{image}@sha256:{digest}"));
+    }
+    Ok(())
 }
 
 impl RegistryOptions {
