@@ -112,6 +112,7 @@ fn stage(tools: &Path, commit: &OstreeCommit) -> RawDisk {
     };
     RawDisk {
         commit: commit.clone(),
+        layers: Vec::new(),
         tools: Some(tools.to_owned()),
         name: "sample".into(),
         basearch: "x86_64".into(),
@@ -350,6 +351,7 @@ fn the_sysroot_is_what_ostree_itself_deploys() {
         name: "sample".into(),
         branch: commit.branch.clone(),
         remote: None,
+        layers: vec![Digest::of("a layer")],
         kargs: vec!["rw".into(), "$ignition_firstboot".into()],
         aleph: String::new(),
         platforms: String::new(),
@@ -376,6 +378,8 @@ fn the_sysroot_is_what_ostree_itself_deploys() {
     ostree("admin os-init --sysroot=/run/sysroot sample");
     ostree("pull-local --repo=/run/sysroot/ostree/repo /run/repo COMMIT");
     ostree("admin deploy --sysroot=/run/sysroot --os=sample COMMIT --karg=rw --karg=$ignition_firstboot");
+    let layer = format!("--create=ostree/container/blob/sha256_3A_{}", Digest::of("a layer"));
+    ostree(&format!("refs --repo=/run/sysroot/ostree/repo COMMIT {layer}"));
 
     let mut theirs = listing(&at("theirs"));
     let mut found = listing(&own.root);
