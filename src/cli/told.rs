@@ -34,7 +34,7 @@ pub(super) fn findings(findings: &[Finding]) {
             Severity::Error => "error",
             Severity::Warning => "warning",
         };
-        render::print(&format!("{word}: {rule}: {cause}"));
+        render::print(&format!("{rule} ({word}): {cause}"));
         let more =
             if *count > paths.len() { format!(" and {} more", count - paths.len()) } else { String::new() };
         let size = if *bytes > 0 { format!(" ({})", render::bytes(*bytes)) } else { String::new() };

@@ -50,7 +50,7 @@ impl Encapsulate {
 impl Stage for Encapsulate {
     type Output = OciArchive;
     const NAME: &'static str = "oci-archive";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
 
     fn key(&self, hash: &mut KeyHasher) {
         hash.input("commit", self.commit.digest());

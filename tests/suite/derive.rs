@@ -46,13 +46,14 @@ fn podman_alone_builds_upon_an_image_and_runs_it() {
     let Some(shared) = shared() else { return };
     let Some(podman) = Podman::new(shared.parent().unwrap()) else { return };
     let base = format!("BASE=oci-archive:{}", artifact(&shared, "ostree").display());
-    // apt finds Debian without knowing the mirror of whoever built the image.
+    // On the host's network: whether podman can make one of its own here is not the question. apt finds
+    // Debian without knowing the mirror of whoever built the image.
     let containerfile = "ARG BASE\nFROM ${BASE}\n\
         RUN grep -q 'URIs: mirror+file:/etc/apt/mirrors/debian.list' /etc/apt/sources.list.d/debian.sources\n\
         RUN apt-get update && apt-get install --yes tree && rm -rf /var/lib/apt /var/cache/apt\n";
     let context = context(&podman, "plain", &[("Containerfile", containerfile)]);
     let tag = "localhost/plain:1";
-    podman.ok(&["build", "--build-arg", &base, "-t", tag, &context]);
+    podman.ok(&["build", "--network", "host", "--build-arg", &base, "-t", tag, &context]);
     assert!(podman.run(tag, &["tree", "--version"]).starts_with("tree v"));
     assert!(podman.run(tag, &["cat", "/etc/os-release"]).contains("ID=nestos"));
     let versions = podman.run(tag, &["dpkg-query", "--show", "--showformat", "${Package}\\n", "apt", "tree"]);
@@ -134,7 +135,7 @@ fn a_containerfile_that_fails_says_where_and_leaves_nothing() {
     let lost = format!(
         "{from}RUN mkdir -p /var/usrlocal/bin /usr/etc && echo x > /usr/local/bin/x && echo x > /usr/etc/x\n"
     );
-    fails("lost", &lost, &["error: usr-etc", "error: var-link", "/usr/local/bin/x", "has 2 errors"]);
+    fails("lost", &lost, &["usr-etc (error): ", "var-link (error): ", "/usr/local/bin/x", "has 2 errors"]);
 }
 
 #[test]
@@ -159,11 +160,7 @@ fn the_image_of_a_build_has_no_findings() {
     assert_eq!(lint(&["--fatal-warnings"]), (0, "[]\n".to_owned()));
     let image = format!("oci-archive:{}", artifact(&shared, "ostree").display());
     assert_eq!(lint(&["--fatal-warnings", &image]), (0, "[]\n".to_owned()));
-    refused(
-        Cmd::program(nosa()).args(["lint", "oci:/nowhere"]),
-        12,
-        &["/nowhere is not an OCI image layout"],
-    );
+    refused(Cmd::program(nosa()).args(["lint", "oci:/nowhere"]), 12, &["there is no /nowhere"]);
 }
 
 /// The examples that ship with the variant, copied so that what they copy from outside can be put there.

@@ -59,9 +59,8 @@ impl Work {
         for sub in ["src", "builds", "tmp/why", "overrides"] {
             fs::create_dir_all(dir.join(sub)).unwrap();
         }
-        let copied =
-            Cmd::program("cp").arg("-aL").arg(shared.join("src/config")).arg(dir.join("src/config")).run();
-        copied.unwrap();
+        let config = shared.join("src/config").canonicalize().unwrap();
+        Cmd::program("cp").arg("-a").arg(config).arg(dir.join("src/config")).run().unwrap();
         std::os::unix::fs::symlink(shared.join("cache"), dir.join("cache")).unwrap();
         Self { dir, _place: place }
     }

@@ -32,7 +32,8 @@ fn another_user_elsewhere_builds_the_same_bytes() {
     let client = Path::new(nosa()).with_file_name("../libexec/nosa/nestos-update").display().to_string();
     run("install", &["-m755", &client, &at("nestos-update")]);
     fs::create_dir_all(at("a b/src")).unwrap();
-    run("cp", &["-rL", &shared.join("src/config").display().to_string(), &at("a b/src/config")]);
+    let config = shared.join("src/config").canonicalize().unwrap();
+    run("cp", &["-r", &config.display().to_string(), &at("a b/src/config")]);
     let lock = dir.join("manifest-lock.generated.x86_64.json").display().to_string();
     run("cp", &[&lock, &at("a b/src/config/manifest-lock.x86_64.json")]);
     for name in ["builds", "cache", "tmp"] {

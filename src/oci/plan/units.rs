@@ -7,8 +7,8 @@
 //! | `@module-index` | what depmod wrote |
 //! | `@initramfs` | the initramfs |
 //! | `@package-database` | rpm's and dnf's databases: large, and different with every package |
-//! | `@configuration` | the files of overlays and of `add-files`, and small ones that no package owns |
-//! | `@generated:/usr/lib/udev` | the large files of a directory that no package owns |
+//! | `@configuration` | files of overlays and of `add-files`, and those that no package owns, if they are small |
+//! | `@large:/usr/lib/udev` | the large ones of a directory, but for /etc |
 //! | `openssl` | the files of the binary packages of one source, with dpkg's notes on them |
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +22,7 @@ use super::record::UnitRecord;
 use crate::ostree::Checksum;
 use crate::pipeline::KeyHasher;
 
-/// A file that no package owns and that is at least so large is a unit of its own, with its neighbours.
+/// A file of no package that is at least so large is a unit of its own, with its neighbours.
 const LARGE: u64 = 256 << 10;
 /// About what a file costs in a layer besides its bytes, before compression: headers and links.
 const OVERHEAD: u64 = 2048;
@@ -60,10 +60,10 @@ pub enum Unit {
     Initramfs,
     /// The databases of all packages.
     Database,
-    /// The configuration's own files, and small ones that scripts made.
+    /// Small files that the configuration has or scripts made.
     Configuration,
-    /// Large files that scripts made in this directory.
-    Generated(String),
+    /// Large files in this directory that the configuration has or scripts made.
+    Large(String),
     /// The packages of this source.
     Source(String),
 }
@@ -71,7 +71,7 @@ pub enum Unit {
 impl Unit {
     /// Whether it has a layer of its own while there is room.
     pub(super) const fn is_alone(&self) -> bool {
-        !matches!(self, Self::Generated(_) | Self::Source(_))
+        !matches!(self, Self::Large(_) | Self::Source(_))
     }
 }
 
@@ -83,7 +83,7 @@ impl fmt::Display for Unit {
             Self::Initramfs => f.write_str("@initramfs"),
             Self::Database => f.write_str("@package-database"),
             Self::Configuration => f.write_str("@configuration"),
-            Self::Generated(dir) => write!(f, "@generated:/{dir}"),
+            Self::Large(dir) => write!(f, "@large:/{dir}"),
             Self::Source(name) => f.write_str(name),
         }
     }
@@ -104,8 +104,8 @@ impl FromStr for Unit {
             "@initramfs" => Self::Initramfs,
             "@package-database" => Self::Database,
             "@configuration" => Self::Configuration,
-            _ => match text.strip_prefix("@generated:/") {
-                Some(dir) => Self::Generated(dir.to_owned()),
+            _ => match text.strip_prefix("@large:/") {
+                Some(dir) => Self::Large(dir.to_owned()),
                 None if text.starts_with('@') || text.is_empty() => return Err(UnknownUnit(text.to_owned())),
                 None => Self::Source(text.to_owned()),
             },
@@ -283,8 +283,10 @@ impl<'a> Divider<'a> {
             return Some(Unit::Initramfs);
         }
         let shipped = shipped(path);
+        let large = file.size >= LARGE && !path.starts_with("usr/etc");
+        let of_directory = || Unit::Large(path.parent().unwrap_or(path).display().to_string());
         if [path, shipped.as_path()].into_iter().any(|path| self.contents.configured.contains(path)) {
-            return Some(Unit::Configuration);
+            return Some(if large { of_directory() } else { Unit::Configuration });
         }
         Some(match owner {
             Some((_, package)) if Some(package.source.as_str()) == self.kernel => Unit::Kernel,
@@ -296,9 +298,7 @@ impl<'a> Divider<'a> {
                     Unit::Kernel
                 }
             }
-            None if file.size >= LARGE && !path.starts_with("usr/etc") => {
-                Unit::Generated(path.parent().unwrap_or(path).display().to_string())
-            }
+            None if large => of_directory(),
             None => Unit::Configuration,
         })
     }
@@ -359,7 +359,7 @@ mod tests {
             ("usr/bin/sh", 9, "dash"),
             ("usr/etc/dash.conf", 9, "dash"),
             ("usr/etc/dash.overlaid", 9, "@configuration"),
-            ("usr/bin/own", LARGE, "@configuration"),
+            ("usr/bin/own", LARGE, "@large:/usr/bin"),
             ("usr/lib/modules/6/kernel/a.ko", 9, "@kernel"),
             ("usr/lib/modules/6/kernel/b.ko", 9, "@kernel"),
             ("usr/lib/modules/6/updates/c.ko", 9, "extra"),
@@ -367,7 +367,7 @@ mod tests {
             ("usr/lib/modules/6/modules.dep", LARGE, "@module-index"),
             ("usr/lib/modules/6/initramfs.img", LARGE, "@initramfs"),
             ("usr/share/doc/linux-image/copyright", 9, "@kernel"),
-            ("usr/lib/udev/hwdb.bin", LARGE, "@generated:/usr/lib/udev"),
+            ("usr/lib/udev/hwdb.bin", LARGE, "@large:/usr/lib/udev"),
             ("usr/lib/udev/small", LARGE - 1, "@configuration"),
             ("usr/etc/large", LARGE, "@configuration"),
             ("usr/lib/python3/__pycache__/a.cpython-313.pyc", LARGE, "a"),
@@ -415,7 +415,7 @@ mod tests {
             Unit::Initramfs,
             Unit::Database,
             Unit::Configuration,
-            Unit::Generated("usr/lib/udev".into()),
+            Unit::Large("usr/lib/udev".into()),
             Unit::Source("kernel".into()),
         ];
         for unit in units {
