@@ -225,8 +225,14 @@ impl<'a> Recipe<'a> {
         })
     }
 
-    /// Writes a disk image of a commit.
-    pub fn disk(&self, commit: &OstreeCommit, timestamp: u64, kind: DiskKind) -> Result<DiskImage> {
+    /// Writes a disk image of a commit; `layers` are those of its OCI image, which its machines have then.
+    pub fn disk(
+        &self,
+        commit: &OstreeCommit,
+        layers: &[Digest],
+        timestamp: u64,
+        kind: DiskKind,
+    ) -> Result<DiskImage> {
         let manifest = self.manifest();
         let (platform, sector, size) = match kind {
             DiskKind::Cloud(platform) => (platform, Sector::B512, DiskSize::Gib(manifest.image.size)),
@@ -234,6 +240,7 @@ impl<'a> Recipe<'a> {
         };
         let disk = self.pipeline.run(&RawDisk {
             commit: commit.clone(),
+            layers: layers.to_vec(),
             tools: None,
             name: manifest.name.clone(),
             basearch: manifest.basearch.clone(),

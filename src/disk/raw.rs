@@ -32,6 +32,8 @@ const BOOT_BYTES_PER_INODE: u64 = 16384;
 pub struct RawDisk {
     /// The commit.
     pub commit: OstreeCommit,
+    /// The layers of the OCI image that hold the commit, and nothing else.
+    pub layers: Vec<Digest>,
     /// A tree to run programs in (mke2fs, debugfs, grub-mkimage); the deployed one if none is given.
     pub tools: Option<PathBuf>,
     /// The operating system's name.
@@ -78,6 +80,8 @@ impl RawDisk {
 
     fn describe(&self, mut input: impl FnMut(&str, String)) {
         input("commit", self.commit.commit.to_string());
+        let layers: Vec<String> = self.layers.iter().map(Digest::to_string).collect();
+        input("layers", layers.join(" "));
         input("name", self.name.clone());
         input("version", self.commit.version.clone());
         input("ref", self.commit.branch.clone());
@@ -119,6 +123,7 @@ impl RawDisk {
             name: self.name.clone(),
             branch: self.commit.branch.clone(),
             remote: Some(self.image.ostree_remote.clone()).filter(|remote| remote != "NONE"),
+            layers: self.layers.clone(),
             kargs: self.kargs(),
             aleph: format!("{aleph:#}\n"),
             platforms: self.platforms_json(),
@@ -205,7 +210,7 @@ impl RawDisk {
 impl Stage for RawDisk {
     type Output = RawDiskImage;
     const NAME: &'static str = "raw-disk";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
 
     fn key(&self, hash: &mut KeyHasher) {
         // The programs and modules that write the image are files of the commit itself.

@@ -27,6 +27,7 @@ use super::bootentry::{self, Kernel};
 use super::copy;
 use crate::host::fs;
 use crate::ostree::{Checksum, NodeObject, ObjectKind, Ownership, Repo};
+use crate::pipeline::Digest;
 
 /// Names of one file at most; ext4 allows 65000.
 const MOST_LINKS: u32 = 60_000;
@@ -47,6 +48,9 @@ pub struct Deployment {
     pub branch: String,
     /// The remote that updates come from; `None` when there is none, and the commit is the origin.
     pub remote: Option<String>,
+    /// The blobs of the OCI image that hold the commit, and nothing else: the layers that the machine need not
+    /// fetch again.
+    pub layers: Vec<Digest>,
     /// Kernel arguments, in order.
     pub kargs: Vec<String>,
     /// `.aleph-version.json`: from which image this machine came.
@@ -144,12 +148,15 @@ impl Sysroot {
         self.write_refs(deployment, &repo)
     }
 
-    /// The refs that keep the commit: the deployment's own, and the branch of a remote.
+    /// The refs that keep the commit: the deployment's own, the branch of a remote, and one for each layer, by which
+    /// ostree-ext knows what it has (store.rs, `query_layer`). They go when no image that is kept has the layer.
     fn write_refs(&self, deployment: &Deployment, repo: &Path) -> Result<()> {
         let mut refs = vec![repo.join("refs/heads/ostree/1/1/0")];
         if let Some(remote) = &deployment.remote {
             refs.push(repo.join("refs/remotes").join(remote).join(&deployment.branch));
         }
+        let blobs = repo.join("refs/heads/ostree/container/blob");
+        refs.extend(deployment.layers.iter().map(|layer| blobs.join(format!("sha256_3A_{layer}"))));
         for path in refs {
             copy::make_dir(path.parent().unwrap_or(repo))?;
             copy::make_file(&path, 0o644, format!("{}\n", deployment.commit))?;

@@ -188,7 +188,7 @@ fn labels(
     }
     labels.extend(options.labels.iter().map(|(name, value)| (name.clone(), value.clone())));
     // What importers rely on is not the caller's to say.
-    labels.insert("ostree.commit".to_owned(), commit.to_string());
+    labels.insert(image::COMMIT.to_owned(), commit.to_string());
     labels.insert("ostree.final-diffid".to_owned(), format!("sha256:{last}"));
     labels
 }

@@ -6,15 +6,18 @@ use std::collections::{BTreeMap, HashMap};
 use anyhow::{Context as _, Result};
 use oci_spec::image::{
     Arch, ConfigBuilder, Descriptor, DescriptorBuilder, Digest as OciDigest, HistoryBuilder,
-    ImageConfigurationBuilder, ImageIndexBuilder, ImageManifestBuilder, MediaType, Os, PlatformBuilder,
-    RootFsBuilder,
+    ImageConfigurationBuilder, ImageIndexBuilder, ImageManifest, ImageManifestBuilder, MediaType, Os,
+    PlatformBuilder, RootFsBuilder,
 };
 use serde::Serialize;
 
 use super::export::Compression;
 use crate::host::clock::Utc;
+use crate::ostree::Checksum;
 use crate::pipeline::Digest;
 
+/// The label and annotation that names the commit in an image.
+pub(super) const COMMIT: &str = "ostree.commit";
 /// The annotation of a layer that names its packages.
 const COMPONENTS: &str = "ostree.components";
 /// The annotation of an index's entry that names the image.
@@ -88,6 +91,21 @@ pub(super) fn manifest(
         .annotations(map(description.labels))
         .build()?;
     sorted(&manifest)
+}
+
+/// The layers of an image that hold `commit` and nothing else: none if it is another commit's, or a derived one.
+pub fn layers_of(manifest: &[u8], commit: Checksum) -> Result<Vec<Digest>> {
+    let manifest: ImageManifest = serde_json::from_slice(manifest).context("reading an image's manifest")?;
+    let label = |name: &str| manifest.annotations().as_ref().and_then(|all| all.get(name));
+    if label(COMMIT).is_none_or(|of| *of != commit.to_string()) {
+        return Ok(Vec::new());
+    }
+    let digest = |layer: &Descriptor| {
+        let text = layer.digest().to_string();
+        let hex = text.strip_prefix("sha256:").with_context(|| format!("reading the digest {text}"))?;
+        Ok(hex.parse()?)
+    };
+    manifest.layers().iter().map(digest).collect()
 }
 
 /// The bytes of the index, which leads to one manifest.

@@ -12,7 +12,7 @@ use crate::builds::{
 use crate::failure::{Failure, Kind};
 use crate::host::clock::{self, Utc};
 use crate::host::{environment, fs};
-use crate::oci::OciArchive;
+use crate::oci::{OciArchive, layers_of};
 use crate::ostree::{Checksum, OstreeCommit, Repo};
 use crate::packages::Lock;
 use crate::pipeline::{Digest, sha256_file};
@@ -86,18 +86,11 @@ impl<'a> Publisher<'a> {
         let name = self.name(version, &planned, latest.as_ref().map(|(_, meta)| meta))?;
         let commit = self.recipe.compose(&planned, &name.version, name.timestamp)?;
         let checksum = self.recipe.image_config();
-        let (oci, disks) = std::thread::scope(|scope| {
-            let labels = self.labels(&commit, checksum);
-            let oci = scope.spawn(|| self.recipe.oci(&planned, &commit, labels, before.as_ref()));
-            let disks: Result<Vec<_>> = kinds
-                .iter()
-                .map(|kind| Ok((*kind, self.recipe.disk(&commit, name.timestamp, disk_kind(kind)?)?)))
-                .collect();
-            (oci.join(), disks)
-        });
-        let oci = oci.map_err(|_| anyhow::anyhow!("the thread that writes the OCI image panicked"))??;
-        let disks = disks?;
+        let oci = self.recipe.oci(&planned, &commit, self.labels(&commit, checksum), before.as_ref())?;
         let (plan, update) = self.recipe.settle_image(&oci, before.as_ref())?;
+        let layers = layers_of(&fs::read(&oci.manifest_path)?, commit.commit)?;
+        let disk = |kind| self.recipe.disk(&commit, &layers, name.timestamp, disk_kind(kind)?);
+        let disks = kinds.iter().map(|kind| Ok((*kind, disk(kind)?))).collect::<Result<Vec<_>>>()?;
 
         let staging = self.workdir.stage(self.lock, &name.id(), self.arch)?;
         let mut meta = self.meta(&name, &planned, &commit, checksum)?;
@@ -120,7 +113,8 @@ impl<'a> Publisher<'a> {
         }
         let commit = self.commit_of(build, &meta)?;
         let timestamp = timestamp_of(&meta)?;
-        let disk = self.recipe.disk(&commit, timestamp, disk_kind(kind)?)?;
+        let layers = layers_here(build, &meta, commit.commit)?;
+        let disk = self.recipe.disk(&commit, &layers, timestamp, disk_kind(kind)?)?;
         let artifact = describe(&disk.path, &self.file_name(build.id(), kind, disk.extension))?;
         build.add_artifact(self.lock, kind, &disk.path, &artifact, nanos())?;
         self.recipe.pipeline.history().append(&build.dir().join(STAGES))?;
@@ -281,6 +275,21 @@ impl<'a> Publisher<'a> {
     fn file_name(&self, id: &str, kind: &str, extension: &str) -> String {
         format!("{}-{id}-{kind}.{}.{extension}", self.recipe.manifest().name, self.arch)
     }
+}
+
+/// The layers of a build's OCI image that hold its commit; the record keeps the image's manifest.
+fn layers_here(build: &Build, meta: &Meta, commit: Checksum) -> Result<Vec<Digest>> {
+    let Some(manifest) = meta.images.get("oci-manifest") else { return Ok(Vec::new()) };
+    let path = build.dir().join(&manifest.path);
+    if !path.exists() {
+        return Err(Failure::new(
+            Kind::Artifact,
+            format!("{} is not here, and the disk tells its machines which layers they have", path.display()),
+            "fetch it: nosa buildfetch --artifact oci-manifest",
+        )
+        .into());
+    }
+    layers_of(&fs::read(&path)?, commit)
 }
 
 fn disk_kind(name: &str) -> Result<DiskKind> {

@@ -15,10 +15,13 @@ use nosa::disk::{
 };
 use nosa::host::{Cmd, environment};
 use nosa::manifest::{ImageConfig, Platform, RootFilesystem};
-use nosa::ostree::{Checksum, OstreeCommit, Repo, Stats};
+use nosa::oci::{ExportOptions, LayerPlan, PlannedLayer, export, layers_of};
+use nosa::ostree::{Checksum, CommitOptions, Metadata, OstreeCommit, Repo, Stats, TreeOptions};
 use nosa::pipeline::{Cache, Digest, Pipeline, Reporter};
 use nosa::sandbox::Sandbox;
 
+use crate::crafted::{Crafted, Tar};
+use crate::judge::{judge, ostree_ext};
 use crate::sample;
 
 const EPOCH: u64 = 1_767_225_600;
@@ -112,6 +115,7 @@ fn stage(tools: &Path, commit: &OstreeCommit) -> RawDisk {
     };
     RawDisk {
         commit: commit.clone(),
+        layers: Vec::new(),
         tools: Some(tools.to_owned()),
         name: "sample".into(),
         basearch: "x86_64".into(),
@@ -350,6 +354,7 @@ fn the_sysroot_is_what_ostree_itself_deploys() {
         name: "sample".into(),
         branch: commit.branch.clone(),
         remote: None,
+        layers: vec![Digest::of("a layer")],
         kargs: vec!["rw".into(), "$ignition_firstboot".into()],
         aleph: String::new(),
         platforms: String::new(),
@@ -376,6 +381,8 @@ fn the_sysroot_is_what_ostree_itself_deploys() {
     ostree("admin os-init --sysroot=/run/sysroot sample");
     ostree("pull-local --repo=/run/sysroot/ostree/repo /run/repo COMMIT");
     ostree("admin deploy --sysroot=/run/sysroot --os=sample COMMIT --karg=rw --karg=$ignition_firstboot");
+    let layer = format!("--create=ostree/container/blob/sha256_3A_{}", Digest::of("a layer"));
+    ostree(&format!("refs --repo=/run/sysroot/ostree/repo COMMIT {layer}"));
 
     let mut theirs = listing(&at("theirs"));
     let mut found = listing(&own.root);
@@ -408,6 +415,65 @@ fn the_sysroot_is_what_ostree_itself_deploys() {
         )
         .collect();
     assert!(differences.is_empty(), "{}", differences.join("\n"));
+}
+
+/// ostree-ext, by which machines update, fetches of a derived image the derived layer alone.
+#[test]
+fn a_machine_has_the_layers_of_the_image_that_its_disk_was_made_with() {
+    if !sample::is_root() {
+        return;
+    }
+    let dir = tempdir(None);
+    let at = |name: &str| dir.path().join(name);
+    let (Some(client), Some(_)) = (ostree_ext(dir.path()), judge("skopeo")) else { return };
+    sample_tree(&at("tree"));
+    let repo = Repo::create(&at("repo")).unwrap();
+    let mut metadata = Metadata::new();
+    metadata.set_bootable("6.12.0");
+    let options = CommitOptions { branch: "sample/stable".into(), metadata, ..Default::default() };
+    let commit = repo.commit(&at("tree"), TreeOptions::default(), &options).unwrap().commit;
+
+    let many = |half: bool| PlannedLayer {
+        files: (0..400)
+            .filter(|number| (number % 2 == 0) == half)
+            .map(|number| format!("usr/share/many/a file with a longer name, number {number}").into())
+            .collect(),
+        ..Default::default()
+    };
+    let plan = LayerPlan { layers: vec![many(true), many(false)] };
+    fs::create_dir(at("scratch")).unwrap();
+    let image = ExportOptions { architecture: environment::basearch().into(), ..Default::default() };
+    let exported = export(&repo, commit, &plan, &image, &at("scratch"), &at("image")).unwrap();
+    fs::create_dir(at("base")).unwrap();
+    Cmd::program("tar").arg("-xf").arg(at("image")).dir(&at("base")).run().unwrap();
+    let layers = layers_of(&exported.manifest_bytes, commit).unwrap();
+    assert_eq!(layers.len(), 3);
+    assert!(layers_of(&exported.manifest_bytes, Checksum::of(b"another")).unwrap().is_empty());
+
+    let deployment = Deployment {
+        commit,
+        version: "1".into(),
+        name: "sample".into(),
+        branch: "sample/stable".into(),
+        remote: None,
+        layers,
+        kargs: Vec::new(),
+        aleph: String::new(),
+        platforms: String::new(),
+        menu: String::new(),
+    };
+    let sysroot = Sysroot::make(&deployment, &repo, &at("machine")).unwrap();
+    let derived = Crafted::derived(&at("base"), vec![Tar::default().file("etc/derived", "new").layer()]);
+    let image = format!("ostree-unverified-image:{}", derived.write(&at("derived")));
+    let on_disk = sysroot.root.join("ostree/repo");
+    let said = client.args(["image", "pull", "--quiet"]).arg(&on_disk).arg(image).output().unwrap().text();
+    assert!(said.contains("layers already present: 3; layers needed: 1"), "{said}");
+    let on_disk = format!("--repo={}", on_disk.display());
+    host("ostree", &["fsck", "--quiet", &on_disk]);
+    let refs = host("ostree", &["refs", &on_disk]);
+    let merged = refs.lines().find(|name| name.starts_with("ostree/container/image/")).unwrap();
+    assert_eq!(host("ostree", &["cat", &on_disk, merged, "/usr/etc/derived"]), "new");
+    assert_eq!(host("ostree", &["cat", &on_disk, merged, "/usr/etc/deep/er/file"]), "etc");
 }
 
 #[test]
