@@ -33,6 +33,7 @@ mod registry_server;
 mod registry_sign;
 mod registry_tls;
 mod reproducible;
+mod rpm_image;
 mod rpm_system;
 mod sample;
 mod server;

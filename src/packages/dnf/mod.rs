@@ -9,6 +9,7 @@
 mod config;
 mod failure;
 mod install;
+mod installed;
 mod rpmdb;
 mod session;
 
@@ -20,6 +21,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 pub use config::{Dnf, YumRepository};
+pub use installed::{RPM_DATABASE, RPM_WRITTEN_LAST, installed};
 
 use super::backend::{InstallRequest, PackageBackend, Request};
 use super::held::{check_lock, verify};
