@@ -58,6 +58,11 @@ impl PackageBackend for Dnf {
         "dnf"
     }
 
+    fn generation(&self) -> u32 {
+        // 2: what alternatives remembers is in /usr.
+        2
+    }
+
     fn identity(&self) -> Digest {
         Digest::of(format!("{} {} {:?}", self.basearch, self.releasever, self.repositories))
     }
