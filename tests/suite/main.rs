@@ -10,6 +10,7 @@ mod crafted;
 mod derive;
 mod dialect;
 mod disk;
+mod docker;
 mod fixture;
 mod hard;
 mod import;
