@@ -1,5 +1,5 @@
 //! A whole RPM system by dnf: from a repository that `NOSA_TEST_RPM_REPO` names (a directory with
-//! repodata; `.ci/rpm-repo` makes one) to a machine booted under UEFI.
+//! repodata; `.ci/rpm-repo` makes one) to a machine booted under UEFI, and to systems derived from it.
 
 use std::fs;
 use std::io::Write as _;
@@ -8,6 +8,20 @@ use std::path::{Path, PathBuf};
 use nosa::host::{Cmd, environment};
 
 use crate::fixture::{EPOCH, artifact, latest, nosa, refused, said};
+use crate::podman::Podman;
+
+/// Another system: one package by rpm, and one by dnf, which leaves nothing.
+const CONTAINERFILE: &str = "ARG BASE
+FROM ${BASE}
+COPY --chmod=0644 own.rpm repo /usr/share/test/
+RUN rpm --upgrade /usr/share/test/own.rpm && own
+RUN mkdir -p /etc/yum.repos.d \\
+ && printf '[test]\\nname=test\\nbaseurl=file:///usr/share/test\\ngpgcheck=0\\n' > /etc/yum.repos.d/test.repo \\
+ && dnf --assumeyes install tree && tree --version \\
+ && dnf --assumeyes remove jq \\
+ && rm -r /usr/share/test /etc/yum.repos.d/test.repo \\
+ && find /var/cache/dnf /var/lib/dnf /var/log -type f -delete
+";
 
 const MANIFEST: &str = include_str!("../rpm/manifest.yaml");
 
@@ -98,6 +112,7 @@ fn dnf_composes_a_system_twice_alike_and_it_boots() {
     fs::write(&path, kept).unwrap();
 
     boot(&system, packages);
+    derive(&system, &repository, packages);
 }
 
 /// Boots under UEFI with an Ignition configuration, and asks the machine.
@@ -120,4 +135,50 @@ fn boot(system: &System, packages: usize) {
     {
         assert!(text.lines().any(|said| said.trim() == line), "{line:?} is missing in:\n{text}");
     }
+}
+
+/// rpm and dnf work in a Containerfile; what they did is in the image's database and in a build made of it.
+fn derive(system: &System, repository: &Path, packages: usize) {
+    let Some(podman) = Podman::new(repository.parent().unwrap()) else { return };
+    let context = podman.dir().join("context");
+    fs::create_dir_all(context.join("repo")).unwrap();
+    fs::write(context.join("Containerfile"), CONTAINERFILE).unwrap();
+    let program = rpm::FileOptions::new("/usr/bin/own").permissions(0o755);
+    let mut own = rpm::PackageBuilder::new("own", "1.0", "MIT", "noarch", "a test");
+    own.release("1").using_config(rpm::BuildConfig::v4().compression(rpm::CompressionType::Gzip));
+    own.with_file_contents("#!/bin/sh\necho own\n", program).unwrap();
+    own.build().unwrap().write_file(context.join("own.rpm")).unwrap();
+    let tree = fs::read_dir(repository.join("Packages/t")).unwrap().map(|entry| entry.unwrap().path());
+    let tree = tree.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("tree-"));
+    for file in tree {
+        fs::copy(&file, context.join("repo").join(file.file_name().unwrap())).unwrap();
+    }
+    Cmd::program("createrepo_c").args(["--quiet", "--no-database"]).arg(context.join("repo")).run().unwrap();
+
+    let (base, _) = latest(&system.dir);
+    let archive = podman.dir().join("derived.ociarchive");
+    let (tag, out, context) = ("localhost/rpm:1", archive.to_str().unwrap(), context.to_str().unwrap());
+    // Without findings: what rpm leaves beside its database is none.
+    let call = system.nosa(&["derive", "-t", tag, "-o", out, "--fatal-warnings", context]);
+    let (code, told) = said(podman.over(call));
+    assert_eq!(code, 0, "{told}");
+    let listed = podman.run(tag, &["rpm", "--query", "--all", "--queryformat", "%{NAME}\\n"]);
+    let has = |name: &str| listed.lines().any(|line| line == name);
+    assert!(has("own") && has("tree") && has("bash") && !has("jq"), "{listed}");
+
+    system.ok(&["import", "--version", "derived.1", &format!("oci-archive:{out}")]);
+    let (derived, _) = latest(&system.dir);
+    let id = |dir: &Path| dir.parent().unwrap().file_name().unwrap().to_string_lossy().into_owned();
+    let diff = system.nosa(&["--json", "--quiet", "diff", "--from", &id(&base), "--to", &id(&derived)]);
+    let diff: serde_json::Value = serde_json::from_str(&diff.output().unwrap().text()).unwrap();
+    let changes = diff["packages"]["changes"].as_array().unwrap().iter();
+    let changes: Vec<_> =
+        changes.map(|change| (change["name"].as_str(), change["change"].as_str())).collect();
+    assert_eq!(
+        changes,
+        [(Some("jq"), Some("removed")), (Some("own"), Some("added")), (Some("tree"), Some("added"))]
+    );
+    let meta = fs::read_to_string(derived.join("commitmeta.json")).unwrap();
+    let meta: serde_json::Value = serde_json::from_str(&meta).unwrap();
+    assert_eq!(meta["rpmostree.rpmdb.pkglist"].as_array().unwrap().len(), packages + 1);
 }
