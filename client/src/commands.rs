@@ -37,7 +37,7 @@ enum Verb {
     /// Fetch what the image's name now stands for; the next boot will run it
     Upgrade {
         /// Only look; exit code 77 when there is nothing new.
-        #[arg(long)]
+        #[arg(long, conflicts_with_all = ["reboot", "retry"])]
         check: bool,
         /// Reboot at once if there was something.
         #[arg(long)]
