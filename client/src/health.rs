@@ -116,10 +116,11 @@ fn checks(dirs: &[&Path]) -> Result<Vec<PathBuf>> {
 async fn leave_what_never_came_up(machine: &Machine, running: &Deployed, state: &mut State) -> Result<()> {
     let all = machine.deployments()?;
     let first = all.iter().find(|one| !one.staged);
-    if countdown::is_over()?
-        && let Some(first) = first.filter(|first| !first.booted)
-    {
-        let reason = format!("it did not come up in {} boots", countdown::BOOTS);
+    if let (Some(left), Some(first)) = (countdown::left()?, first.filter(|first| !first.booted)) {
+        let reason = match left {
+            0 => format!("it did not come up in {} boots", countdown::BOOTS),
+            _ => "the boot loader could not start it, or was told to take another".to_owned(),
+        };
         say(format_args!("{} is not healthy: {reason}; staying with {}", first.name(), running.name()));
         state.set_bad(&first.commit, Bad { digest: first.digest.clone(), reason, time: now()? });
         let _lock = machine.lock().await?;
