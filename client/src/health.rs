@@ -51,9 +51,8 @@ pub(crate) async fn run(config: Result<Config>) -> Result<ExitCode> {
     let before = all.iter().find(|one| !one.booted && !one.staged && state.is_good(&one.commit));
     match before {
         Some(before) => {
-            let _lock = machine.lock().await?;
             say(format_args!("returning to {}", before.name()));
-            put_first(&machine, &before.deployment)?;
+            return_to(&machine, before).await?;
             countdown::stop(&machine).await?;
             reboot()?;
         }
@@ -123,11 +122,15 @@ async fn leave_what_never_came_up(machine: &Machine, running: &Deployed, state: 
         };
         say(format_args!("{} is not healthy: {reason}; staying with {}", first.name(), running.name()));
         state.set_bad(&first.commit, Bad { digest: first.digest.clone(), reason, time: now()? });
-        let _lock = machine.lock().await?;
-        put_first(machine, &running.deployment)?;
+        return_to(machine, running).await?;
     }
     state.save()?;
     countdown::stop(machine).await
+}
+
+async fn return_to(machine: &Machine, before: &Deployed) -> Result<()> {
+    let _lock = machine.lock().await?;
+    put_first(machine, &before.deployment)
 }
 
 #[cfg(test)]
