@@ -6,8 +6,9 @@ use anyhow::Result;
 
 use super::limits::{DEPTH, ENTRIES, refuse};
 use super::objects::Objects;
+use super::path::shown;
 use super::tree::{Dir, Node, Tree};
-use crate::ostree::{Checksum, Commit, DirTree};
+use crate::ostree::{Checksum, Commit, DirTree, Metadata, Value, is_branch, key};
 
 /// An image's own commit.
 pub(super) struct Base {
@@ -28,6 +29,7 @@ impl Base {
         })?;
         let commit = Commit::decode(bytes)
             .map_err(|error| refuse(format!("commit {checksum} is damaged: {error:#}")))?;
+        check(&commit.metadata)?;
         Ok(Self { checksum: *checksum, commit, bytes: bytes.clone() })
     }
 
@@ -37,6 +39,27 @@ impl Base {
         let root = load(objects, (self.commit.tree, self.commit.meta), 0, &mut nodes)?;
         Ok(Tree::new(root, nodes))
     }
+}
+
+/// What a commit says of itself becomes names of files and lines of boot entries when disks are made of it.
+fn check(metadata: &Metadata) -> Result<()> {
+    if let Some(Value::Strings(branches)) = metadata.get(key::REF_BINDING)
+        && let Some(branch) = branches.iter().find(|branch| !is_branch(branch))
+    {
+        return Err(refuse(format!(
+            "its commit is bound to {}, which is no branch",
+            shown(branch.as_bytes())
+        )));
+    }
+    metadata.text(key::VERSION).map_or(Ok(()), check_version)
+}
+
+/// A version is one line of text.
+pub(super) fn check_version(version: &str) -> Result<()> {
+    if version.contains(char::is_control) {
+        return Err(refuse(format!("its version is {}", shown(version.as_bytes()))));
+    }
+    Ok(())
 }
 
 /// A few crafted objects can describe an endless tree: so it is counted while it grows.
@@ -67,4 +90,32 @@ fn load(objects: &Objects, dir: (Checksum, Checksum), depth: usize, nodes: &mut 
         found.insert(name, Node::Dir(load(objects, (tree, meta), depth + 1, nodes)?));
     }
     Ok(Dir { attributes: attributes.clone(), entries: found })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_commit_names_branches_and_a_version_only() {
+        let commit = |branch: &str, version: &str| {
+            let mut metadata = Metadata::new();
+            metadata.set(key::REF_BINDING, vec![branch.to_owned()]);
+            metadata.set(key::VERSION, version);
+            let (tree, meta) = (Checksum::of(b""), Checksum::of(b""));
+            let (subject, body) = (String::new(), String::new());
+            let bytes = Commit { metadata, parent: None, subject, body, timestamp: 0, tree, meta }.encode();
+            let mut objects = Objects::default();
+            objects.commits.insert(Checksum::of(&bytes), bytes);
+            objects
+        };
+        let found = |branch: &str, version: &str| {
+            Base::find(&commit(branch, version), None).map(drop).map_err(|error| error.to_string())
+        };
+        assert_eq!(found("os/x86_64/stable", "1.0 (Größe)"), Ok(()));
+        for branch in ["../../../../etc/cron.d/x", "/etc/x", "os/../../x", "os\nx", ""] {
+            assert!(found(branch, "1.0").unwrap_err().contains("which is no branch"), "{branch}");
+        }
+        assert!(found("os", "1.0\noptions init=/bin/sh").unwrap_err().contains("its version"));
+    }
 }

@@ -8,7 +8,7 @@ use oci_spec::image::MediaType;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::base::Base;
+use super::base::{Base, check_version};
 use super::changes::{self, Change};
 use super::layer::{Found, Layer, layers};
 use super::limits::{ENTRIES, OBJECT_ENTRIES, Refused, at, refuse};
@@ -232,6 +232,7 @@ impl Reader<'_> {
         let (entries, meta) = tree.root.write(&self.incoming, &mut files)?;
         let mut metadata = Metadata::new();
         if let Some(version) = labels.get(VERSION) {
+            check_version(version).map_err(|error| at("the image", error))?;
             metadata.set(key::VERSION, version.as_str());
         }
         metadata.set_bootable(&system.kernel);
