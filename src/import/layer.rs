@@ -18,12 +18,6 @@ pub(super) struct Layer<'a> {
     pub(super) diff_id: &'a str,
 }
 
-/// What a layer gave, and how many entries it has.
-pub(super) struct Found<T> {
-    pub(super) what: T,
-    pub(super) entries: u64,
-}
-
 /// The layers of an image, in order.
 pub(super) fn layers<'a>(layout: &'a Layout, image: &'a Image) -> Vec<Layer<'a>> {
     let diff_ids = image.config.rootfs().diff_ids().iter().enumerate();
@@ -31,16 +25,15 @@ pub(super) fn layers<'a>(layout: &'a Layout, image: &'a Image) -> Vec<Layer<'a>>
 }
 
 impl Layer<'_> {
-    /// Hands each of at most `most` entries to `visit`; what that made of them counts only when this succeeds.
+    /// Hands each entry to `visit`; what that made of them counts only when this succeeds.
     pub(super) fn read<T>(
         &self,
-        most: u64,
+        budget: &Budget,
         progress: &Progress,
         mut what: T,
         visit: impl Fn(&mut T, &LayerEntry, &mut dyn Read) -> Result<()>,
-    ) -> Result<Found<T>> {
-        let mut budget = Budget { entries: most, ..Budget::default() };
-        let read = self.layout.read_layer(self.image, self.index, &mut budget, |entry, content| {
+    ) -> Result<T> {
+        let read = self.layout.read_layer(self.image, self.index, budget, |entry, content| {
             let mut content = Content { inner: content, progress, fault: None };
             let visited = visit(&mut what, &entry, &mut content);
             match content.fault {
@@ -49,7 +42,7 @@ impl Layer<'_> {
             }
         });
         read.map_err(|error| self.at(printable(error)))?;
-        Ok(Found { what, entries: most - budget.entries })
+        Ok(what)
     }
 
     /// Names the layer in a refusal.

@@ -10,15 +10,15 @@ use serde::{Deserialize, Serialize};
 
 use super::base::{Base, check_version};
 use super::changes::{self, Change};
-use super::layer::{Found, Layer, layers};
-use super::limits::{ENTRIES, OBJECT_ENTRIES, Refused, at, refuse};
+use super::layer::{Layer, layers};
+use super::limits::{ENTRIES, HELD, Held, OBJECT_ENTRIES, Refused, at, refuse};
 use super::objects::{self, Objects};
 use super::packages;
 use super::system::{self, System};
 use super::tree::{Dir, Tree};
 use crate::host::clock::Utc;
 use crate::host::{Tool, fs};
-use crate::oci::{Image, KeptImage, Layout};
+use crate::oci::{Budget, Image, KeptImage, Layout};
 use crate::ostree::{
     Attributes, Checksum, Commit, Committed, Incoming, Metadata, OstreeCommit, PackageEntry, REPO, Repo, key,
 };
@@ -105,7 +105,8 @@ impl Stage for Import<'_> {
         let repo = Repo::create(&work.shared(REPO)?)?;
         let progress = work.report.progress("reading the image's layers", 0, Unit::Bytes);
         let incoming = Incoming::new(&repo)?;
-        let reader = Reader { layout: self.layout, image: self.image, incoming, progress };
+        let reader =
+            Reader { layout: self.layout, image: self.image, incoming, held: Held::new(HELD), progress };
         let (committed, record) = reader.import()?;
         let object = repo.commit_object(committed.commit)?;
         let version = object.metadata.text(key::VERSION).unwrap_or_default();
@@ -135,6 +136,7 @@ struct Reader<'a> {
     layout: &'a Layout,
     image: &'a Image,
     incoming: Incoming,
+    held: Held,
     progress: Progress,
 }
 
@@ -156,7 +158,7 @@ impl Reader<'_> {
         if !own.is_empty() {
             let place = |error| at("the image's OSTree layers", error);
             let found = Base::find(&objects, labels.get(COMMIT).map(String::as_str)).map_err(place)?;
-            tree = found.tree(&objects).map_err(place)?;
+            tree = found.tree(&objects, &self.held).map_err(place)?;
             system::as_container(&mut tree.root);
             before = Some(tree.root.entries.keys().cloned().collect::<BTreeSet<String>>());
             base = Some(found);
@@ -178,32 +180,27 @@ impl Reader<'_> {
 
     /// The objects of the layers that are an OSTree commit; each layer by itself, on all cores.
     fn objects(&self, layers: &[Layer<'_>]) -> Result<Objects> {
+        let budget = Budget::of(self.image, OBJECT_ENTRIES);
         let read = |layer: &Layer<'_>| {
-            let reader = objects::Reader::new(&self.incoming);
-            layer.read(OBJECT_ENTRIES, &self.progress, reader, |reader, entry, content| {
-                reader.read(entry, content)
-            })
+            let reader = objects::Reader::new(&self.incoming, &self.held);
+            layer.read(&budget, &self.progress, reader, |reader, entry, content| reader.read(entry, content))
         };
         let found = layers.par_iter().with_max_len(1).map(read).collect::<Result<Vec<_>>>()?;
-        few(&found, OBJECT_ENTRIES)?;
         let mut all = Objects::default();
-        for found in found {
-            all.join(found.what.found).map_err(|error| at("the image's OSTree layers", error))?;
-        }
+        found.into_iter().for_each(|reader| all.join(reader.found));
         Ok(all)
     }
 
     /// What the other layers change.
     fn changes(&self, layers: &[Layer<'_>]) -> Result<Vec<Vec<Change>>> {
+        let budget = Budget::of(self.image, ENTRIES);
         let read = |layer: &Layer<'_>| {
-            layer.read(ENTRIES, &self.progress, Vec::new(), |changes, entry, content| {
-                changes.extend(changes::read(entry, content, &self.incoming)?);
+            layer.read(&budget, &self.progress, Vec::new(), |changes, entry, content| {
+                changes.extend(changes::read(entry, content, &self.incoming, &self.held)?);
                 Ok(())
             })
         };
-        let found = layers.par_iter().with_max_len(1).map(read).collect::<Result<Vec<_>>>()?;
-        few(&found, ENTRIES)?;
-        Ok(found.into_iter().map(|found| found.what).collect())
+        layers.par_iter().with_max_len(1).map(read).collect()
     }
 
     /// The image's own commit, which nothing was added to.
@@ -274,14 +271,6 @@ impl Reader<'_> {
         let committed = Committed { commit: checksum, content: commit.content_checksum(), stats };
         Ok((committed, Record { timestamp: commit.timestamp, warnings }))
     }
-}
-
-/// Refuses layers that have too many entries together.
-fn few<T>(found: &[Found<T>], most: u64) -> Result<()> {
-    if found.iter().map(|found| found.entries).sum::<u64>() > most {
-        return Err(at("the image", refuse(format!("its layers have more than {most} entries"))));
-    }
-    Ok(())
 }
 
 /// The layers of the image's own commit, and those after it.
