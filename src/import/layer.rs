@@ -5,7 +5,6 @@ use std::io::{self, Read};
 use anyhow::Result;
 
 use super::limits::{at, refuse};
-use crate::failure::Failure;
 use crate::oci::{Budget, Image, LayerEntry, Layout};
 use crate::pipeline::Progress;
 
@@ -41,7 +40,7 @@ impl Layer<'_> {
                 _ => visited,
             }
         });
-        read.map_err(|error| self.at(printable(error)))?;
+        read.map_err(|error| self.at(error))?;
         Ok(what)
     }
 
@@ -49,18 +48,6 @@ impl Layer<'_> {
     pub(super) fn at(&self, error: anyhow::Error) -> anyhow::Error {
         let place = format!("layer {} of {}", self.index + 1, self.image.manifest.layers().len());
         at(&place, error)
-    }
-}
-
-/// A failure without what a terminal would obey: names of the layer may be quoted in it.
-fn printable(error: anyhow::Error) -> anyhow::Error {
-    match error.downcast_ref::<Failure>() {
-        Some(failure) if failure.cause.contains(char::is_control) => {
-            let escaped = |c: char| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() };
-            let cause: String = failure.cause.chars().map(escaped).collect();
-            Failure { cause, ..failure.clone() }.into()
-        }
-        _ => error,
     }
 }
 
@@ -81,17 +68,5 @@ impl Read for Content<'_> {
         })?;
         self.progress.add(count as u64);
         Ok(count)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::failure::Kind;
-
-    #[test]
-    fn a_message_commands_no_terminal() {
-        let error = Failure::new(Kind::Artifact, "a \u{1b}[2J name, größer", "cure");
-        assert_eq!(printable(error.into()).to_string(), "a \\u{1b}[2J name, größer");
     }
 }
