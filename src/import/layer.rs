@@ -13,14 +13,11 @@ pub(super) struct Layer<'a> {
     layout: &'a Layout,
     image: &'a Image,
     index: usize,
-    /// The digest of its uncompressed stream, as the configuration has it.
-    pub(super) diff_id: &'a str,
 }
 
 /// The layers of an image, in order.
 pub(super) fn layers<'a>(layout: &'a Layout, image: &'a Image) -> Vec<Layer<'a>> {
-    let diff_ids = image.config.rootfs().diff_ids().iter().enumerate();
-    diff_ids.map(|(index, diff_id)| Layer { layout, image, index, diff_id }).collect()
+    (0..image.manifest.layers().len()).map(|index| Layer { layout, image, index }).collect()
 }
 
 impl Layer<'_> {

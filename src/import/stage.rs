@@ -18,19 +18,13 @@ use super::system::{self, System};
 use super::tree::{Dir, Tree};
 use crate::host::clock::Utc;
 use crate::host::{Tool, fs};
-use crate::oci::{Budget, Image, KeptImage, Layout};
+use crate::oci::{Budget, COMMIT, FINAL_DIFFID, Image, KeptImage, Layout, VERSION};
 use crate::ostree::{
     Attributes, Checksum, Commit, Committed, Incoming, Metadata, OstreeCommit, PackageEntry, REPO, Repo, key,
 };
 use crate::pipeline::{Artifact, Digest, KeyHasher, Progress, Stage, Unit, Workspace};
 
 const RECORD: &str = "import.json";
-/// The label that names an image's own commit.
-const COMMIT: &str = "ostree.commit";
-/// The label that names the last layer of that commit.
-const FINAL: &str = "ostree.final-diffid";
-/// The label that says which version the image is of.
-pub(super) const VERSION: &str = "org.opencontainers.image.version";
 
 /// Makes a commit of an image.
 pub struct Import<'a> {
@@ -117,21 +111,6 @@ impl Stage for Import<'_> {
     }
 }
 
-impl Imported {
-    /// The image's labels.
-    #[must_use]
-    pub fn labels(image: &Image) -> BTreeMap<String, String> {
-        let labels = image.config.config().as_ref().and_then(|config| config.labels().clone());
-        labels.unwrap_or_default().into_iter().collect()
-    }
-
-    /// The version that an image's labels tell.
-    #[must_use]
-    pub fn version(image: &Image) -> Option<String> {
-        Self::labels(image).remove(VERSION).filter(|version| !version.is_empty())
-    }
-}
-
 struct Reader<'a> {
     layout: &'a Layout,
     image: &'a Image,
@@ -147,9 +126,9 @@ impl Reader<'_> {
             let cure = "name an image that runs as a container; this is another kind of artifact";
             return Err(Refused::with(format!("its configuration is {kind}"), cure).at("the image").into());
         }
-        let labels = Imported::labels(self.image);
+        let labels = self.image.labels();
         let layers = layers(self.layout, self.image);
-        let (own, others) = split(&layers, &labels)?;
+        let (own, others) = split(&layers, self.image)?;
         let objects = self.objects(own)?;
         let layers = self.changes(others)?;
         let mut tree = Tree::new(Dir::new(Attributes::directory()), 1);
@@ -274,20 +253,15 @@ impl Reader<'_> {
 }
 
 /// The layers of the image's own commit, and those after it.
-fn split<'l, 'a>(
-    layers: &'l [Layer<'a>],
-    labels: &BTreeMap<String, String>,
-) -> Result<(&'l [Layer<'a>], &'l [Layer<'a>])> {
-    let Some(last) = labels.get(FINAL) else {
-        if labels.contains_key(COMMIT) {
-            let what = format!("label {COMMIT} is there, but {FINAL} is not: which layers are the commit's?");
-            return Err(Refused::with(what, "keep both labels in the Containerfile").at("the image").into());
-        }
-        return Ok((&[], layers));
-    };
-    // An image that was squashed has the label of its base, but no longer its layers: its files count.
-    let at = layers.iter().position(|layer| layer.diff_id == last);
-    Ok(layers.split_at(at.map_or(0, |at| at + 1)))
+fn split<'l, 'a>(layers: &'l [Layer<'a>], image: &Image) -> Result<(&'l [Layer<'a>], &'l [Layer<'a>])> {
+    let labels = image.labels();
+    if labels.contains_key(COMMIT) && !labels.contains_key(FINAL_DIFFID) {
+        let what =
+            format!("label {COMMIT} is there, but {FINAL_DIFFID} is not: which layers are the commit's?");
+        return Err(Refused::with(what, "keep both labels in the Containerfile").at("the image").into());
+    }
+    // Of an image that was squashed the files count.
+    Ok(layers.split_at(image.commit_layers().unwrap_or(0)))
 }
 
 /// When the image was made, in seconds since the epoch.

@@ -121,7 +121,7 @@ impl<'a> Publisher<'a> {
         Ok(Some(artifact))
     }
 
-    fn latest(&self) -> Result<Option<(Build, Meta)>> {
+    pub(super) fn latest(&self) -> Result<Option<(Build, Meta)>> {
         let index = self.workdir.index()?;
         if index.latest_for(self.arch).is_none() {
             return Ok(None);

@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 pub use blob::Blob;
 use blob::members;
 
-use super::image::{REF_NAME, arch};
+use super::image::{FINAL_DIFFID, REF_NAME, VERSION, arch};
 use crate::failure::{Failure, Kind};
 use crate::pipeline::Digest;
 
@@ -44,6 +44,31 @@ pub struct Image {
     pub manifest: ImageManifest,
     /// The configuration.
     pub config: ImageConfiguration,
+}
+
+impl Image {
+    /// Its labels.
+    #[must_use]
+    pub fn labels(&self) -> BTreeMap<String, String> {
+        let labels = self.config.labels_of_config().cloned().unwrap_or_default();
+        labels.into_iter().collect()
+    }
+
+    /// The version that its labels tell.
+    #[must_use]
+    pub fn version(&self) -> Option<String> {
+        self.labels().remove(VERSION).filter(|version| !version.is_empty())
+    }
+
+    /// How many of its layers are its commit's own; `None` if it does not tell, or was squashed: then it has the
+    /// label of its base, but no longer the layers.
+    #[must_use]
+    pub fn commit_layers(&self) -> Option<usize> {
+        let labels = self.config.labels_of_config()?;
+        let last = labels.get(FINAL_DIFFID)?;
+        let at = self.config.rootfs().diff_ids().iter().position(|diff_id| diff_id == last)?;
+        Some(at + 1)
+    }
 }
 
 /// A search for the image of an architecture.
