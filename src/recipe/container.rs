@@ -38,6 +38,10 @@ pub fn push_container(
     report: &Reporter,
 ) -> Result<Pushed> {
     if let Some(key) = request.key {
+        if request.target.tag.is_none() && request.tags.is_empty() {
+            let cause = format!("{} has no tag, and a signature is of a tag", request.target);
+            return Err(Failure::new(Kind::Usage, cause, "name one by --tag").into());
+        }
         key.check()?;
     }
     let archive = archive(build, request.artifact, report)?;
