@@ -9,7 +9,7 @@ use super::publish::{Publisher, STAGES, input_checksum, nanos, stage_file, write
 use crate::builds::{Build, ContainerImage, Meta, Staging, build_id, check_version};
 use crate::failure::{Failure, Kind};
 use crate::host::clock::{self, Utc};
-use crate::host::{self, Cmd, environment, fs, tool};
+use crate::host::{self, Cmd, CommandError, environment, fs, tool};
 use crate::import::{Import, Imported};
 use crate::oci::{self, Image, ImageRef, Layout};
 use crate::ostree::{OstreeCommit, Value, key};
@@ -101,7 +101,8 @@ fn from_storage(name: &str, target: &Path, log: &Path, report: &Reporter) -> Res
     copied.map_err(|error| {
         let cure = "is the name right? `podman images` lists what podman has; other places begin with oci:, \
                     oci-archive: or docker://";
-        Failure::new(Kind::Artifact, format!("podman's storage gives no image {name}: {error:#}"), cure)
+        let why = error.downcast_ref().map_or_else(|| format!("{error:#}"), CommandError::reason);
+        Failure::new(Kind::Artifact, format!("podman's storage gives no image {name}: {why}"), cure)
     })?;
     drop(progress);
     Ok(())
