@@ -108,6 +108,7 @@ impl ImageOptions {
     pub(super) fn suits(&self, latest: &Build, before: Option<&Before>) -> Result<bool> {
         let Some(there) = plan_of(latest)? else { return Ok(true) };
         Ok(there.compression == self.compression
+            && there.layers.len() <= self.max_layers
             && match &self.plan {
                 PlanSource::Previous => true,
                 PlanSource::Fresh => false,
