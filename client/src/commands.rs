@@ -88,3 +88,16 @@ pub(crate) async fn run(arguments: Vec<OsString>) -> Result<ExitCode> {
     }
     Ok(ExitCode::SUCCESS)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looking_alone_reboots_nothing() {
+        let line = |arguments: &[&str]| Line::try_parse_from([&["nestos-update"], arguments].concat());
+        assert!(line(&["upgrade", "--check"]).is_ok());
+        assert!(line(&["upgrade", "--reboot", "--retry"]).is_ok());
+        assert!(line(&["upgrade", "--check", "--reboot"]).is_err());
+    }
+}
