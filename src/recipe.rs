@@ -8,6 +8,7 @@ mod image;
 mod import;
 mod overrides;
 mod publish;
+mod rpmdb;
 mod source;
 mod sweep;
 mod validate;

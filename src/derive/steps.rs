@@ -93,7 +93,7 @@ impl<'a> Steps<'a> {
     }
 
     fn end_line(&mut self) {
-        let line = std::mem::take(&mut self.line);
+        let line = plain(&std::mem::take(&mut self.line));
         if let Some((at, of, instruction)) = step(&line) {
             self.instruction = format!("step {at}/{of}, {}", short(instruction));
             self.tail.clear();
@@ -110,6 +110,24 @@ impl<'a> Steps<'a> {
             self.tail.push_back(line);
         }
     }
+}
+
+/// A line without what it would have a terminal do: docker colours what a program says on standard error.
+fn plain(line: &str) -> String {
+    let mut chars = line.chars();
+    let mut text = String::with_capacity(line.len());
+    while let Some(c) = chars.next() {
+        match c {
+            '\u{1b}' => match chars.next() {
+                Some('[') => drop(chars.find(|c| ('@'..='~').contains(c))),
+                Some(']') => drop(chars.find(|c| matches!(c, '\u{7}' | '\u{1b}'))),
+                _ => {}
+            },
+            c if c.is_control() && c != '\t' => {}
+            c => text.push(c),
+        }
+    }
+    text
 }
 
 /// `STEP 2/5: RUN …` is podman's, `Step 2/5 : RUN …` docker's.
@@ -184,6 +202,12 @@ mod tests {
         for line in ["STEP x/5: RUN", "--> 123", "STEP 0/1: a", "Steps 1/2: a"] {
             assert_eq!(step(line), None, "{line}");
         }
+    }
+
+    #[test]
+    fn nothing_that_is_said_commands_the_terminal() {
+        assert_eq!(plain("\u{1b}[91mtwo\ta \u{1b}[1;31mé\u{1b}[0m"), "two\ta é");
+        assert_eq!(plain("a\u{1b}]0;title\u{7}b\u{8}c\u{1b}"), "abc");
     }
 
     #[test]

@@ -75,6 +75,11 @@ pub trait PackageBackend: Sync {
     /// Its name, for people: `apt`, `dnf`.
     fn name(&self) -> &'static str;
 
+    /// Raised when the same packages give another tree than before.
+    fn generation(&self) -> u32 {
+        1
+    }
+
     /// Whatever shapes its answers besides a request and a snapshot: which repositories there are, and
     /// what may come from each.
     fn identity(&self) -> Digest;

@@ -15,8 +15,8 @@ mod snapshot;
 
 pub use apt::{Apt, Mirrors, Repository};
 pub use backend::{InstallRequest, PackageBackend, RemovedFiles, Request, Wanted};
-pub use dnf::{Dnf, YumRepository};
+pub use dnf::{Dnf, RPM_DATABASE, RPM_WRITTEN_LAST, YumRepository, installed as installed_rpms};
 pub use lock::{Lock, LockEntry, LockFiles};
-pub use model::{Evr, LocalPackage, Locked, OVERRIDES, Package, Supply};
+pub use model::{Evr, Installed, LocalPackage, Locked, OVERRIDES, Package, Supply};
 pub use resolve::{Resolve, ResolvedPackages};
 pub use snapshot::Snapshot;

@@ -28,6 +28,17 @@ impl fmt::Display for Evr {
     }
 }
 
+/// A package that a system has, by its own record.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Installed {
+    /// Its name.
+    pub name: String,
+    /// Its version.
+    pub evr: Evr,
+    /// Its architecture.
+    pub arch: String,
+}
+
 /// One package of a resolved set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Package {

@@ -210,7 +210,14 @@ impl Publisher<'_> {
         let repo = self.repo(&imported.commit)?;
         let commit = imported.commit.commit;
         fs::write_atomic(&staging.path().join("ostree-commit-object"), repo.commit_bytes(commit)?, 0o444)?;
-        write_json(&staging.path().join("commitmeta.json"), &repo.commit_object(commit)?.metadata.to_json())?;
+        let metadata = repo.commit_object(commit)?.metadata;
+        let mut told = metadata.to_json();
+        if metadata.get(key::PACKAGES).is_none()
+            && let Some(packages) = self.rpm_packages(&repo, commit)
+        {
+            told[key::PACKAGES] = packages;
+        }
+        write_json(&staging.path().join("commitmeta.json"), &told)?;
         let (name, id, arch) = (&self.recipe.manifest().name, staging.id(), self.arch);
         for (key, source, file) in [
             ("ostree", &imported.image.archive, format!("{name}-{id}-ostree.{arch}.ociarchive")),

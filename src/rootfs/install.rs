@@ -77,6 +77,9 @@ impl Stage for Install<'_> {
 
     fn key(&self, hash: &mut KeyHasher) {
         hash.input("package manager", self.backend.name());
+        if self.backend.generation() > 1 {
+            hash.input("how it installs", self.backend.generation());
+        }
         for package in self.packages {
             hash.input(
                 format!("package {}", package.name),

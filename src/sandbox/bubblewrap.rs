@@ -27,6 +27,7 @@ const CAPABILITIES: &[&str] = &[
 pub struct Sandbox {
     root: PathBuf,
     root_read_only: bool,
+    capabilities: &'static [&'static str],
     mounts: Vec<Vec<OsString>>,
     env: Vec<(String, String)>,
 }
@@ -35,7 +36,8 @@ impl Sandbox {
     /// A sandbox whose `/` is the tree at `root`, writable.
     #[must_use]
     pub fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), root_read_only: false, mounts: Vec::new(), env: Vec::new() }
+        let (mounts, env) = (Vec::new(), Vec::new());
+        Self { root: root.to_owned(), root_read_only: false, capabilities: CAPABILITIES, mounts, env }
     }
 
     /// A sandbox with the host's programs and nothing else of the host: its /usr, read-only, below a root
@@ -63,6 +65,13 @@ impl Sandbox {
     #[must_use]
     pub fn read_only(mut self) -> Self {
         self.root_read_only = true;
+        self
+    }
+
+    /// Takes every capability from the program, for one that only reads.
+    #[must_use]
+    pub const fn powerless(mut self) -> Self {
+        self.capabilities = &[];
         self
     }
 
@@ -119,7 +128,7 @@ impl Sandbox {
         let mut add = |words: &[&str]| argv.extend(words.iter().map(OsString::from));
         add(&["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]);
         add(&["--die-with-parent", "--new-session", "--hostname", "localhost", "--cap-drop", "ALL"]);
-        for capability in CAPABILITIES {
+        for capability in self.capabilities {
             add(&["--cap-add", capability]);
         }
         add(&[if self.root_read_only { "--ro-bind" } else { "--bind" }]);

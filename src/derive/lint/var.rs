@@ -1,6 +1,6 @@
 //! Rules about /var: the machine's, which starts empty and which no update touches.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::super::view::{Node, NodeKind, View};
@@ -42,9 +42,19 @@ const LINKED: &[(&str, &str)] = &[
 
 pub(super) fn package_cache(view: &View, known: &Known) -> Option<Found> {
     let files = content(view, known).filter(|(path, node)| is_file(node) && is_cache(path, node));
+    let files: Vec<(&Path, &Node)> = files.collect();
     let cause = "package managers left what they need no more: no machine has it, every download does";
-    let cure = "end the same RUN with: && rm -rf /var/lib/apt /var/cache/apt && find /var/cache -type f -delete (or dnf clean all)";
-    Found::about(files, cause, cure)
+    let dirs: BTreeSet<&str> = files.iter().map(|(path, _)| cache_of(path)).collect();
+    let within = |dir: &str| dirs.iter().any(|above| *above != dir && Path::new(dir).starts_with(above));
+    let dirs: Vec<String> = dirs.iter().filter(|dir| !within(dir)).map(|dir| format!("/{dir}")).collect();
+    // Directories stay: some are of packages, and not everything makes its own again.
+    let cure = format!("end the same RUN with: && find {} -type f -delete", dirs.join(" "));
+    Found::about(files, cause, &cure)
+}
+
+/// The directory of a cache's file that can be emptied.
+fn cache_of(path: &Path) -> &'static str {
+    CACHES.iter().find(|cache| path.starts_with(cache)).copied().unwrap_or("var/cache")
 }
 
 pub(super) fn logs(view: &View, known: &Known) -> Option<Found> {
@@ -167,7 +177,17 @@ mod tests {
         assert_eq!(found(&["var/opt/a/x"]), [("var-link", "/opt/a/x".to_owned())]);
         assert_eq!(found(&["var/lib/apt/lists/x"]), [("package-cache", "/var/lib/apt/lists/x".to_owned())]);
         assert_eq!(found(&["var/lib/systemd/deb-systemd-helper-enabled/x.service"]), []);
+        assert_eq!(found(&["usr/share/rpm/rpmdb.sqlite-shm", "usr/share/rpm/.rpm.lock"]), []);
         assert_eq!(found(&["var/log/dpkg.log"]), [("var-log", "/var/log/dpkg.log".to_owned())]);
+    }
+
+    #[test]
+    fn each_package_managers_leftovers_have_their_own_cure() {
+        let cure = |added: &[&str]| check(&sample::view(BASE, added)).remove(0).cure;
+        let dnf = ["var/cache/dnf/base/x.solv", "var/cache/dnf/y", "var/lib/dnf/history.sqlite"];
+        assert_eq!(cure(&dnf), "end the same RUN with: && find /var/cache/dnf /var/lib/dnf -type f -delete");
+        let apt = ["var/cache/apt/x.bin", "var/cache/man/index.db", "var/lib/apt/lists/x"];
+        assert_eq!(cure(&apt), "end the same RUN with: && find /var/cache /var/lib/apt -type f -delete");
     }
 
     #[test]

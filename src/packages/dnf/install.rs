@@ -46,7 +46,23 @@ pub(super) fn install(request: &InstallRequest) -> Result<()> {
     let owners = rpmdb::owners(request.tree)?;
     remove_files(request.tree, request.remove, &owners)?;
     rpmdb::settle(request.tree)?;
+    keep_alternatives(request.tree)?;
     tidy(request.tree)
+}
+
+/// Moves what alternatives(8) remembers beside the programs that it chose among, as rpm-ostree does: in /var,
+/// neither an image nor a Containerfile could keep it.
+fn keep_alternatives(tree: &Path) -> Result<()> {
+    let own = match fs::inside(tree, Path::new("var/lib/alternatives")) {
+        Ok(own) if own.symlink_metadata().is_ok_and(|meta| meta.is_dir()) => own,
+        _ => return Ok(()),
+    };
+    let kept = fs::inside(tree, Path::new("usr/lib/alternatives"))?;
+    if kept.symlink_metadata().is_err() {
+        fs::rename(&own, &kept)?;
+        fs::symlink_atomic(Path::new("../../usr/lib/alternatives"), &own)?;
+    }
+    Ok(())
 }
 
 fn mask_kernel_hooks(tree: &Path) -> Result<()> {

@@ -9,6 +9,7 @@
 mod config;
 mod failure;
 mod install;
+mod installed;
 mod rpmdb;
 mod session;
 
@@ -20,6 +21,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 pub use config::{Dnf, YumRepository};
+pub use installed::{RPM_DATABASE, RPM_WRITTEN_LAST, installed};
 
 use super::backend::{InstallRequest, PackageBackend, Request};
 use super::held::{check_lock, verify};
@@ -54,6 +56,11 @@ struct Found {
 impl PackageBackend for Dnf {
     fn name(&self) -> &'static str {
         "dnf"
+    }
+
+    fn generation(&self) -> u32 {
+        // 2: what alternatives remembers is in /usr.
+        2
     }
 
     fn identity(&self) -> Digest {

@@ -91,3 +91,21 @@ fn an_unsigned_package_is_refused_unless_the_repository_says_otherwise() {
     let error = error.to_string();
     assert!(error.starts_with("test.repo: repository `test`: the signature of base-1.0-1."), "{error}");
 }
+
+#[test]
+fn what_alternatives_remembers_is_the_images() {
+    if !crate::fixture::is_root() {
+        return;
+    }
+    let packages = [
+        super::package::base(),
+        Made::new("editor", "1.0").dir("/var/lib/alternatives").file("/var/lib/alternatives/vi", "auto\n"),
+    ];
+    let bench = super::Bench::<Rpms>::new(&packages);
+    let tree = bench.install(&super::want(&["editor"]), &[]).unwrap();
+    assert_eq!(tree.read("usr/lib/alternatives/vi"), "auto\n");
+    let link = std::fs::read_link(tree.root.join("var/lib/alternatives")).unwrap();
+    assert_eq!(link, Path::new("../../usr/lib/alternatives"));
+    let without = bench.install(&super::want(&["base"]), &[]).unwrap();
+    assert!(!without.root.join("usr/lib/alternatives").exists());
+}
