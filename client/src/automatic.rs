@@ -7,6 +7,7 @@ use super::machine::Machine;
 use super::programs::{local_minute, reboot, say};
 use super::state::State;
 use super::update::{Wish, upgrade};
+use super::window::Window;
 
 /// Does what the configuration says.
 pub(crate) async fn run(config: &Config) -> Result<()> {
@@ -18,15 +19,21 @@ pub(crate) async fn run(config: &Config) -> Result<()> {
         say(format_args!("{} has not proved itself yet", running.name()));
         return Ok(());
     }
-    upgrade(config, Wish::default()).await?;
-    if config.automatic != Automatic::Reboot {
-        return Ok(());
-    }
-    let waits = Machine::open()?.deployments()?.first().is_some_and(|next| next.staged);
-    let (day, minute) = local_minute()?;
-    if waits && config.window.contains(day, minute) {
+    let looked = upgrade(config, Wish::default()).await;
+    // What was staged before waits for the window, whether the registry answers now or not.
+    if config.automatic == Automatic::Reboot && waits()? && is_now(&config.window)? {
         say("rebooting into the update");
         reboot()?;
     }
-    Ok(())
+    looked.map(drop)
+}
+
+/// Whether the next boot will run something new.
+fn waits() -> Result<bool> {
+    Ok(Machine::open()?.deployments()?.first().is_some_and(|next| next.staged))
+}
+
+fn is_now(window: &Window) -> Result<bool> {
+    let (day, minute) = local_minute()?;
+    Ok(window.contains(day, minute))
 }

@@ -37,7 +37,7 @@ enum Verb {
     /// Fetch what the image's name now stands for; the next boot will run it
     Upgrade {
         /// Only look; exit code 77 when there is nothing new.
-        #[arg(long)]
+        #[arg(long, conflicts_with_all = ["reboot", "retry"])]
         check: bool,
         /// Reboot at once if there was something.
         #[arg(long)]
@@ -87,4 +87,17 @@ pub(crate) async fn run(arguments: Vec<OsString>) -> Result<ExitCode> {
         Verb::Arm => countdown::arm().await?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looking_alone_reboots_nothing() {
+        let line = |arguments: &[&str]| Line::try_parse_from([&["nestos-update"], arguments].concat());
+        assert!(line(&["upgrade", "--check"]).is_ok());
+        assert!(line(&["upgrade", "--reboot", "--retry"]).is_ok());
+        assert!(line(&["upgrade", "--check", "--reboot"]).is_err());
+    }
 }

@@ -23,15 +23,18 @@ const SIZE: usize = 1024;
 pub(crate) async fn arm() -> Result<()> {
     let machine = Machine::open()?;
     let (all, state) = (machine.deployments()?, State::load()?);
-    let next = all.iter().find(|one| !one.staged).filter(|next| !next.booted && !state.is_good(&next.commit));
-    let Some(next) = next else { return Ok(()) };
-    if !Path::new(FILE).parent().is_some_and(Path::is_dir) {
-        return Ok(());
+    match all.iter().find(|one| !one.staged) {
+        Some(next) if state.is_good(&next.commit) => stop(&machine).await,
+        // It runs, and is counted already.
+        Some(next) if next.booted => Ok(()),
+        Some(next) if Path::new(FILE).parent().is_some_and(Path::is_dir) => {
+            say(format_args!("{} has {BOOTS} boots to prove itself", next.name()));
+            // The lock makes /boot writable for this process.
+            let _lock = machine.lock().await?;
+            write(Some(BOOTS))
+        }
+        _ => Ok(()),
     }
-    say(format_args!("{} has {BOOTS} boots to prove itself", next.name()));
-    // The lock makes /boot writable for this process.
-    let _lock = machine.lock().await?;
-    write(Some(BOOTS))
 }
 
 /// Ends the count.
@@ -43,9 +46,9 @@ pub(crate) async fn stop(machine: &Machine) -> Result<()> {
     write(None)
 }
 
-/// Whether all boots were used up.
-pub(crate) fn is_over() -> Result<bool> {
-    Ok(value(&read()?) == Some("0"))
+/// How many boots are left, if they are counted.
+pub(crate) fn left() -> Result<Option<u32>> {
+    Ok(value(&read()?).and_then(|count| count.parse().ok()))
 }
 
 fn read() -> Result<String> {

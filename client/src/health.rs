@@ -28,15 +28,17 @@ const INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) async fn run(config: Result<Config>) -> Result<ExitCode> {
     let machine = Machine::open()?;
     let running = machine.booted()?;
-    let mut state = State::load()?;
-    state.keep_only(&machine.deployments()?.into_iter().map(|one| one.commit).collect::<Vec<_>>());
+    let state = remembered(&machine)?;
     if state.is_good(&running.commit) {
-        leave_what_never_came_up(&machine, &running, &mut state).await?;
+        leave_what_never_came_up(&machine, &running, state).await?;
         return Ok(ExitCode::SUCCESS);
     }
     say(format_args!("judging {}", running.name()));
     // A configuration that cannot be read came with the image, or is at least no sign of health.
-    let Err(error) = config.and_then(|config| judge(&config, &state)) else {
+    let judged = config.and_then(|config| judge(&config, &state));
+    // Somebody may have looked for an update meanwhile.
+    let mut state = remembered(&machine)?;
+    let Err(error) = judged else {
         say(format_args!("{} is healthy", running.name()));
         state.set_good(&running.commit);
         state.save()?;
@@ -51,15 +53,25 @@ pub(crate) async fn run(config: Result<Config>) -> Result<ExitCode> {
     let before = all.iter().find(|one| !one.booted && !one.staged && state.is_good(&one.commit));
     match before {
         Some(before) => {
-            let _lock = machine.lock().await?;
             say(format_args!("returning to {}", before.name()));
-            put_first(&machine, &before.deployment)?;
+            return_to(&machine, before).await?;
             countdown::stop(&machine).await?;
             reboot()?;
         }
-        None => say("there is no deployment that was found healthy before: staying"),
+        None => {
+            say("there is no deployment that was found healthy before: staying");
+            // It came up: the boot loader must not leave it either.
+            countdown::stop(&machine).await?;
+        }
     }
     Ok(ExitCode::FAILURE)
+}
+
+/// What is remembered of the deployments that are there.
+fn remembered(machine: &Machine) -> Result<State> {
+    let mut state = State::load()?;
+    state.keep_only(&machine.deployments()?.into_iter().map(|one| one.commit).collect::<Vec<_>>());
+    Ok(state)
 }
 
 /// The units that failed.
@@ -113,20 +125,25 @@ fn checks(dirs: &[&Path]) -> Result<Vec<PathBuf>> {
 }
 
 /// The boot loader returned here because what comes first did not come up: make that the rule.
-async fn leave_what_never_came_up(machine: &Machine, running: &Deployed, state: &mut State) -> Result<()> {
+async fn leave_what_never_came_up(machine: &Machine, running: &Deployed, mut state: State) -> Result<()> {
     let all = machine.deployments()?;
     let first = all.iter().find(|one| !one.staged);
-    if countdown::is_over()?
-        && let Some(first) = first.filter(|first| !first.booted)
-    {
-        let reason = format!("it did not come up in {} boots", countdown::BOOTS);
+    if let (Some(left), Some(first)) = (countdown::left()?, first.filter(|first| !first.booted)) {
+        let reason = match left {
+            0 => format!("it did not come up in {} boots", countdown::BOOTS),
+            _ => "the boot loader could not start it, or was told to take another".to_owned(),
+        };
         say(format_args!("{} is not healthy: {reason}; staying with {}", first.name(), running.name()));
         state.set_bad(&first.commit, Bad { digest: first.digest.clone(), reason, time: now()? });
-        let _lock = machine.lock().await?;
-        put_first(machine, &running.deployment)?;
+        return_to(machine, running).await?;
     }
     state.save()?;
     countdown::stop(machine).await
+}
+
+async fn return_to(machine: &Machine, before: &Deployed) -> Result<()> {
+    let _lock = machine.lock().await?;
+    put_first(machine, &before.deployment)
 }
 
 #[cfg(test)]

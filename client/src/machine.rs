@@ -45,7 +45,7 @@ impl Machine {
         Ok(Self { sysroot })
     }
 
-    /// Waits until nobody else changes deployments, and reads them anew.
+    /// Waits until nobody else changes deployments, and reads them anew. Who has the lock already waits for ever.
     pub(crate) async fn lock(&self) -> Result<SysrootLock> {
         anyhow::ensure!(rustix::process::geteuid().is_root(), "only root can change what the machine runs");
         let lock = SysrootLock::new_from_sysroot(&self.sysroot).await.context("locking the system root")?;

@@ -223,8 +223,12 @@ fn reference(config: &Config, text: &str) -> Result<OstreeImageReference> {
 
 /// `docker://host/os`, `oci:/dir`, … as they are; anything else is in a registry.
 fn place(text: &str) -> Result<ImageReference> {
-    let transport = text.split_once(':').and_then(|(word, _)| Transport::try_from(word).ok());
-    if transport.is_some() {
+    let of_transport = |(word, rest): (&str, &str)| {
+        // A registry's host may be called as a transport is: registry:5000/os.
+        let is_port = rest.split('/').next().is_some_and(|port| port.parse::<u16>().is_ok());
+        !is_port && Transport::try_from(word).is_ok()
+    };
+    if text.split_once(':').is_some_and(of_transport) {
         return ImageReference::try_from(text);
     }
     anyhow::ensure!(!text.is_empty(), "the image has no name");
@@ -265,6 +269,7 @@ mod tests {
             ("10.0.2.2:5000/os:1", "docker://10.0.2.2:5000/os:1"),
             ("host/os", "docker://host/os"),
             ("docker://host/os", "docker://host/os"),
+            ("registry:5000/os:1", "docker://registry:5000/os:1"),
             ("oci:/var/tmp/os:1", "oci:/var/tmp/os:1"),
             ("containers-storage:localhost/os", "containers-storage:localhost/os"),
         ] {

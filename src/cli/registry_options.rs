@@ -69,16 +69,9 @@ pub(super) fn tell(
 impl RegistryOptions {
     /// As the room of registries has it; `insecure` is another way to say `--tls-verify=false`.
     pub(super) fn access(&self, insecure: bool) -> Result<Access> {
-        let split = |creds: &String| {
-            let pair = creds.split_once(':').filter(|(user, _)| !user.is_empty());
-            let (user, password) = pair.ok_or_else(|| {
-                Failure::new(Kind::Usage, "--creds is not USER:PASSWORD", "say both, or use `podman login`")
-            })?;
-            Ok::<_, Failure>((user.to_owned(), Secret::new(password)))
-        };
         Ok(Access {
             authfile: self.authfile.clone(),
-            creds: self.creds.as_ref().map(split).transpose()?,
+            creds: self.creds.as_deref().map(|creds| credentials("--creds", creds)).transpose()?,
             cert_dir: self.cert_dir.clone(),
             tls_verify: if insecure { Some(false) } else { self.tls_verify },
             retry: self.retry,
@@ -93,6 +86,16 @@ impl SignOptions {
         let passphrase_file = self.sign_passphrase_file.clone();
         self.sign_by_sigstore_private_key.clone().map(|file| SigstoreKey { file, passphrase_file })
     }
+}
+
+/// The user's name and password that an option gives.
+pub(super) fn credentials(option: &str, text: &str) -> Result<(String, Secret), Failure> {
+    let pair = text.split_once(':').filter(|(user, _)| !user.is_empty());
+    let (user, password) = pair.ok_or_else(|| {
+        let cause = format!("{option} is not USER:PASSWORD");
+        Failure::new(Kind::Usage, cause, "say both, or use `podman login`")
+    })?;
+    Ok((user.to_owned(), Secret::new(password)))
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

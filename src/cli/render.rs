@@ -1,5 +1,6 @@
 //! The only code that prints: bars on a terminal, plain lines elsewhere, JSON where it was asked for.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::{Mutex, PoisonError};
@@ -47,6 +48,11 @@ impl Renderer {
     }
 
     fn line(&self, text: &str) {
+        self.raw(&shown(text));
+    }
+
+    /// A line as it is.
+    fn raw(&self, text: &str) {
         match &self.bars {
             // Writing fails only when the terminal is gone; there is nobody left to tell.
             Some(bars) => drop(bars.println(text)),
@@ -110,7 +116,8 @@ impl Sink for Renderer {
             Event::Warning(text) => self.line(&format!("warning: {text}")),
             Event::Note(text) if shown => self.line(text),
             Event::Detail(text) if self.verbosity == Verbosity::Verbose => {
-                self.line(&format!("      {text}"))
+                // Programs may draw as they do without nosa.
+                self.raw(&format!("      {text}"));
             }
             _ => {}
         }
@@ -156,7 +163,17 @@ pub fn seconds(duration: Duration) -> String {
 pub fn print(text: &str) {
     // A reader that closed the pipe (`| head`) has seen what it wanted.
     let mut out = std::io::stdout().lock();
-    drop(writeln!(out, "{text}"));
+    drop(writeln!(out, "{}", shown(text)));
+}
+
+/// Text without what a terminal would obey: it may quote names of an image, or a registry.
+fn shown(text: &str) -> Cow<'_, str> {
+    let obeyed = |c: char| c.is_control() && c != '\n' && c != '\t';
+    if !text.contains(obeyed) {
+        return text.into();
+    }
+    let escaped = |c: char| if obeyed(c) { c.escape_debug().to_string() } else { c.to_string() };
+    text.chars().map(escaped).collect::<String>().into()
 }
 
 /// Prints a result as JSON on standard output.
@@ -191,13 +208,27 @@ pub fn print_table(rows: &[Vec<String>]) {
 
 /// Prints a failure: what went wrong, and what to do.
 pub fn print_failure(failure: &Failure) {
-    to_stderr(&format!("error: {}", failure.cause));
+    to_stderr(&shown(&format!("error: {}", failure.cause)));
     if !failure.cure.is_empty() {
-        to_stderr(&format!("  {}", failure.cure));
+        to_stderr(&shown(&format!("  {}", failure.cure)));
     }
 }
 
 fn to_stderr(text: &str) {
     let mut err = std::io::stderr().lock();
     drop(writeln!(err, "{text}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quoted_name_commands_no_terminal() {
+        assert_eq!(
+            shown("a \u{1b}[2J name\r, größer\n\tand more"),
+            "a \\u{1b}[2J name\\r, größer\n\tand more"
+        );
+        assert!(matches!(shown("plain"), Cow::Borrowed(_)));
+    }
 }

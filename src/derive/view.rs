@@ -12,8 +12,8 @@ use anyhow::{Context as _, Result};
 use crate::oci::{Budget, EntryKind, Image, Layout};
 use crate::pipeline::{Reporter, Unit};
 
-/// The label by which an image says which layer is the last of its commit.
-const FINAL_DIFFID: &str = "ostree.final-diffid";
+/// More than any operating system: the layers of a commit name each file up to four times.
+const ENTRIES: u64 = 4_000_000;
 /// Texts that rules read are small.
 const LARGEST_TEXT: u64 = 256 << 10;
 /// Where an encapsulated commit has its objects; the real paths are hard links to them.
@@ -61,12 +61,12 @@ impl View {
     /// Reads all layers of an image.
     pub(super) fn read(layout: &Layout, image: &Image, report: &Reporter) -> Result<Self> {
         let diff_ids = image.config.rootfs().diff_ids();
-        let mut view = Self { base: base_layers(image), ..Self::default() };
-        let mut budget = Budget::default();
+        let mut view = Self { base: image.commit_layers(), ..Self::default() };
+        let budget = Budget::of(image, ENTRIES);
         let progress = report.progress("reading the image's layers", diff_ids.len() as u64, Unit::Items);
         for index in 0..diff_ids.len() {
             layout
-                .read_layer(image, index, &mut budget, |entry, content| view.take(index, entry, content))
+                .read_layer(image, index, &budget, |entry, content| view.take(index, entry, content))
                 .with_context(|| format!("reading layer {} of {}", index + 1, layout.path().display()))?;
             progress.add(1);
         }
@@ -184,14 +184,6 @@ impl View {
             self.before.entry(path).or_insert(old);
         }
     }
-}
-
-/// How many layers are the commit's own.
-pub(super) fn base_layers(image: &Image) -> Option<usize> {
-    let labels = image.config.labels_of_config()?;
-    let last = labels.get(FINAL_DIFFID)?;
-    let at = image.config.rootfs().diff_ids().iter().position(|diff_id| diff_id == last)?;
-    Some(at + 1)
 }
 
 /// Whether rules read the file at this path.

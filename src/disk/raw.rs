@@ -210,7 +210,7 @@ impl RawDisk {
 impl Stage for RawDisk {
     type Output = RawDiskImage;
     const NAME: &'static str = "raw-disk";
-    const VERSION: u32 = 4;
+    const VERSION: u32 = 5;
 
     fn key(&self, hash: &mut KeyHasher) {
         // The programs and modules that write the image are files of the commit itself.

@@ -32,6 +32,16 @@ impl CommandError {
     pub fn overtime(&self) -> Option<&str> {
         self.status.strip_prefix(OVERTIME)
     }
+
+    /// Why it failed, in one line: its last words, without what a logger writes around them.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        let last = self.tail.last().unwrap_or(&self.status);
+        match last.split_once("msg=") {
+            Some((_, said)) => said.trim_matches('"').replace("\\\"", "\""),
+            None => last.clone(),
+        }
+    }
 }
 
 impl fmt::Display for CommandError {

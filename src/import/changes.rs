@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::limits::{PATH, Refused, XATTRS, refuse};
+use super::limits::{Held, PATH, Refused, XATTRS, bytes_of, refuse};
 use super::path::{shown, text};
 use crate::oci::{EntryKind, LayerEntry};
 use crate::ostree::{Attributes, Checksum, Incoming, S_IFDIR, S_IFLNK, S_IFREG};
@@ -45,6 +45,7 @@ pub(super) fn read(
     entry: &LayerEntry,
     content: &mut dyn Read,
     incoming: &Incoming,
+    held: &Held,
 ) -> Result<Option<Change>> {
     let path = text(&entry.path)?;
     let attributes = |kind: u32, mode: u32| attributes(entry, kind | mode);
@@ -71,13 +72,19 @@ pub(super) fn read(
             .into());
         }
     };
+    let of_what = match &what {
+        What::Directory(attributes) => bytes_of(&attributes.xattrs),
+        What::Symlink(_, target) | What::Same(target) => target.len(),
+        What::File(_) | What::Removed | What::Emptied => 0,
+    };
+    held.add(path.len() + of_what)?;
     Ok(Some(Change { path, what }))
 }
 
 fn attributes(entry: &LayerEntry, mode: u32) -> Result<Attributes> {
     let own = |(name, value): &&(Vec<u8>, Vec<u8>)| belongs(name) && !value.is_empty();
     let xattrs: Vec<(Vec<u8>, Vec<u8>)> = entry.xattrs.iter().filter(own).cloned().collect();
-    let bytes: usize = xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let bytes = bytes_of(&xattrs);
     let proper = |(name, _): &(Vec<u8>, Vec<u8>)| name.len() <= 255 && !name.contains(&0);
     if bytes > XATTRS || !xattrs.iter().all(proper) {
         let shown = shown(entry.path.as_os_str().as_bytes());

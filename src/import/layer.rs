@@ -5,7 +5,6 @@ use std::io::{self, Read};
 use anyhow::Result;
 
 use super::limits::{at, refuse};
-use crate::failure::Failure;
 use crate::oci::{Budget, Image, LayerEntry, Layout};
 use crate::pipeline::Progress;
 
@@ -14,33 +13,23 @@ pub(super) struct Layer<'a> {
     layout: &'a Layout,
     image: &'a Image,
     index: usize,
-    /// The digest of its uncompressed stream, as the configuration has it.
-    pub(super) diff_id: &'a str,
-}
-
-/// What a layer gave, and how many entries it has.
-pub(super) struct Found<T> {
-    pub(super) what: T,
-    pub(super) entries: u64,
 }
 
 /// The layers of an image, in order.
 pub(super) fn layers<'a>(layout: &'a Layout, image: &'a Image) -> Vec<Layer<'a>> {
-    let diff_ids = image.config.rootfs().diff_ids().iter().enumerate();
-    diff_ids.map(|(index, diff_id)| Layer { layout, image, index, diff_id }).collect()
+    (0..image.manifest.layers().len()).map(|index| Layer { layout, image, index }).collect()
 }
 
 impl Layer<'_> {
-    /// Hands each of at most `most` entries to `visit`; what that made of them counts only when this succeeds.
+    /// Hands each entry to `visit`; what that made of them counts only when this succeeds.
     pub(super) fn read<T>(
         &self,
-        most: u64,
+        budget: &Budget,
         progress: &Progress,
         mut what: T,
         visit: impl Fn(&mut T, &LayerEntry, &mut dyn Read) -> Result<()>,
-    ) -> Result<Found<T>> {
-        let mut budget = Budget { entries: most, ..Budget::default() };
-        let read = self.layout.read_layer(self.image, self.index, &mut budget, |entry, content| {
+    ) -> Result<T> {
+        let read = self.layout.read_layer(self.image, self.index, budget, |entry, content| {
             let mut content = Content { inner: content, progress, fault: None };
             let visited = visit(&mut what, &entry, &mut content);
             match content.fault {
@@ -48,26 +37,14 @@ impl Layer<'_> {
                 _ => visited,
             }
         });
-        read.map_err(|error| self.at(printable(error)))?;
-        Ok(Found { what, entries: most - budget.entries })
+        read.map_err(|error| self.at(error))?;
+        Ok(what)
     }
 
     /// Names the layer in a refusal.
     pub(super) fn at(&self, error: anyhow::Error) -> anyhow::Error {
         let place = format!("layer {} of {}", self.index + 1, self.image.manifest.layers().len());
         at(&place, error)
-    }
-}
-
-/// A failure without what a terminal would obey: names of the layer may be quoted in it.
-fn printable(error: anyhow::Error) -> anyhow::Error {
-    match error.downcast_ref::<Failure>() {
-        Some(failure) if failure.cause.contains(char::is_control) => {
-            let escaped = |c: char| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() };
-            let cause: String = failure.cause.chars().map(escaped).collect();
-            Failure { cause, ..failure.clone() }.into()
-        }
-        _ => error,
     }
 }
 
@@ -88,17 +65,5 @@ impl Read for Content<'_> {
         })?;
         self.progress.add(count as u64);
         Ok(count)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::failure::Kind;
-
-    #[test]
-    fn a_message_commands_no_terminal() {
-        let error = Failure::new(Kind::Artifact, "a \u{1b}[2J name, größer", "cure");
-        assert_eq!(printable(error.into()).to_string(), "a \\u{1b}[2J name, größer");
     }
 }

@@ -1,5 +1,9 @@
 //! What an image may ask for, and how it is told that it asked for too much.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::Result;
+
 use crate::failure::{Failure, Kind};
 
 /// Entries of all layers that are files of the system. The largest systems have a tenth of it.
@@ -16,11 +20,38 @@ pub(super) const DEPTH: usize = 128;
 pub(super) const LINKS: usize = 40;
 /// The bytes of one file's extended attributes, names and values.
 pub(super) const XATTRS: usize = 60_000;
-/// The bytes of an OSTree object that is no file, and of all of them.
+/// The bytes of an OSTree object that is no file.
 pub(super) const OBJECT: u64 = 128 << 20;
-pub(super) const ALL_OBJECTS: u64 = 512 << 20;
+/// The bytes of all that is held in memory. The largest systems have a tenth of it.
+pub(super) const HELD: u64 = 1 << 30;
 
 const DISTRUST: &str = "make the image again, and do not trust where this one came from";
+
+/// How much an image may still make nosa hold in memory, taken from by all who read its layers: names, targets of
+/// links, attributes, directories.
+#[derive(Debug)]
+pub(super) struct Held(AtomicU64);
+
+impl Held {
+    /// So many bytes at the most.
+    pub(super) const fn new(most: u64) -> Self {
+        Self(AtomicU64::new(most))
+    }
+
+    /// Holds so many bytes more.
+    pub(super) fn add(&self, bytes: usize) -> Result<()> {
+        let less = |left: u64| left.checked_sub(bytes as u64);
+        match self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(refuse("its names, links and attributes are more than any operating system has")),
+        }
+    }
+}
+
+/// The bytes of extended attributes, names and values.
+pub(super) fn bytes_of(xattrs: &[(Vec<u8>, Vec<u8>)]) -> usize {
+    xattrs.iter().map(|(name, value)| name.len() + value.len()).sum()
+}
 
 /// Why an image is refused: a phrase that follows the name of the layer, and what to do.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -7,7 +7,7 @@ use std::io::Read;
 use anyhow::Result;
 
 use super::changes::link_target;
-use super::limits::{ALL_OBJECTS, OBJECT, Refused, refuse};
+use super::limits::{Held, OBJECT, Refused, refuse};
 use super::path::{shown, text};
 use super::tree::Node;
 use crate::oci::{EntryKind, LayerEntry};
@@ -26,12 +26,12 @@ pub(super) struct Objects {
     pub(super) metas: HashMap<Checksum, Attributes>,
     /// Files, which lie in the repository already, and the targets of those that are links.
     pub(super) files: HashMap<Checksum, Option<String>>,
-    bytes: u64,
 }
 
 /// Reads the objects of one layer.
 pub(super) struct Reader<'a> {
     incoming: &'a Incoming,
+    held: &'a Held,
     /// What was read so far.
     pub(super) found: Objects,
     /// Extended attributes by the checksum of their form.
@@ -44,20 +44,11 @@ type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 
 impl Objects {
     /// Adds another layer's.
-    pub(super) fn join(&mut self, other: Self) -> Result<()> {
+    pub(super) fn join(&mut self, other: Self) {
         self.commits.extend(other.commits);
         self.trees.extend(other.trees);
         self.metas.extend(other.metas);
         self.files.extend(other.files);
-        self.bytes += other.bytes;
-        self.weigh()
-    }
-
-    fn weigh(&self) -> Result<()> {
-        if self.bytes > ALL_OBJECTS {
-            return Err(refuse(format!("its directories take more than {ALL_OBJECTS} bytes")));
-        }
-        Ok(())
     }
 
     /// The file whose object a path of the container names.
@@ -70,8 +61,8 @@ impl Objects {
 
 impl<'a> Reader<'a> {
     /// Begins a layer.
-    pub(super) fn new(incoming: &'a Incoming) -> Self {
-        Self { incoming, found: Objects::default(), xattrs: HashMap::new(), next: None }
+    pub(super) fn new(incoming: &'a Incoming, held: &'a Held) -> Self {
+        Self { incoming, held, found: Objects::default(), xattrs: HashMap::new(), next: None }
     }
 
     /// Takes an entry.
@@ -136,8 +127,7 @@ impl<'a> Reader<'a> {
         if entry.kind != EntryKind::Regular || entry.size > OBJECT {
             return Err(refuse(format!("object {checksum} is no file of at most {OBJECT} bytes")));
         }
-        self.found.bytes += entry.size;
-        self.found.weigh()?;
+        self.held.add(usize::try_from(entry.size).unwrap_or(usize::MAX))?;
         let mut bytes = Vec::new();
         content.read_to_end(&mut bytes)?;
         if (bytes.len() as u64) < entry.size {
@@ -200,6 +190,7 @@ impl<'a> Reader<'a> {
         if found != checksum {
             return Err(refuse(format!("object {checksum} has the checksum {found}")));
         }
+        self.held.add(target.as_ref().map_or(0, String::len))?;
         self.found.files.insert(checksum, target);
         Ok(())
     }

@@ -8,29 +8,23 @@ use oci_spec::image::MediaType;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::base::Base;
+use super::base::{Base, check_version};
 use super::changes::{self, Change};
-use super::layer::{Found, Layer, layers};
-use super::limits::{ENTRIES, OBJECT_ENTRIES, Refused, at, refuse};
+use super::layer::{Layer, layers};
+use super::limits::{ENTRIES, HELD, Held, OBJECT_ENTRIES, Refused, at, refuse};
 use super::objects::{self, Objects};
 use super::packages;
 use super::system::{self, System};
 use super::tree::{Dir, Tree};
 use crate::host::clock::Utc;
 use crate::host::{Tool, fs};
-use crate::oci::{Image, KeptImage, Layout};
+use crate::oci::{Budget, COMMIT, FINAL_DIFFID, Image, KeptImage, Layout, VERSION};
 use crate::ostree::{
     Attributes, Checksum, Commit, Committed, Incoming, Metadata, OstreeCommit, PackageEntry, REPO, Repo, key,
 };
 use crate::pipeline::{Artifact, Digest, KeyHasher, Progress, Stage, Unit, Workspace};
 
 const RECORD: &str = "import.json";
-/// The label that names an image's own commit.
-const COMMIT: &str = "ostree.commit";
-/// The label that names the last layer of that commit.
-const FINAL: &str = "ostree.final-diffid";
-/// The label that says which version the image is of.
-pub(super) const VERSION: &str = "org.opencontainers.image.version";
 
 /// Makes a commit of an image.
 pub struct Import<'a> {
@@ -105,7 +99,8 @@ impl Stage for Import<'_> {
         let repo = Repo::create(&work.shared(REPO)?)?;
         let progress = work.report.progress("reading the image's layers", 0, Unit::Bytes);
         let incoming = Incoming::new(&repo)?;
-        let reader = Reader { layout: self.layout, image: self.image, incoming, progress };
+        let reader =
+            Reader { layout: self.layout, image: self.image, incoming, held: Held::new(HELD), progress };
         let (committed, record) = reader.import()?;
         let object = repo.commit_object(committed.commit)?;
         let version = object.metadata.text(key::VERSION).unwrap_or_default();
@@ -116,25 +111,11 @@ impl Stage for Import<'_> {
     }
 }
 
-impl Imported {
-    /// The image's labels.
-    #[must_use]
-    pub fn labels(image: &Image) -> BTreeMap<String, String> {
-        let labels = image.config.config().as_ref().and_then(|config| config.labels().clone());
-        labels.unwrap_or_default().into_iter().collect()
-    }
-
-    /// The version that an image's labels tell.
-    #[must_use]
-    pub fn version(image: &Image) -> Option<String> {
-        Self::labels(image).remove(VERSION).filter(|version| !version.is_empty())
-    }
-}
-
 struct Reader<'a> {
     layout: &'a Layout,
     image: &'a Image,
     incoming: Incoming,
+    held: Held,
     progress: Progress,
 }
 
@@ -145,9 +126,9 @@ impl Reader<'_> {
             let cure = "name an image that runs as a container; this is another kind of artifact";
             return Err(Refused::with(format!("its configuration is {kind}"), cure).at("the image").into());
         }
-        let labels = Imported::labels(self.image);
+        let labels = self.image.labels();
         let layers = layers(self.layout, self.image);
-        let (own, others) = split(&layers, &labels)?;
+        let (own, others) = split(&layers, self.image)?;
         let objects = self.objects(own)?;
         let layers = self.changes(others)?;
         let mut tree = Tree::new(Dir::new(Attributes::directory()), 1);
@@ -156,7 +137,7 @@ impl Reader<'_> {
         if !own.is_empty() {
             let place = |error| at("the image's OSTree layers", error);
             let found = Base::find(&objects, labels.get(COMMIT).map(String::as_str)).map_err(place)?;
-            tree = found.tree(&objects).map_err(place)?;
+            tree = found.tree(&objects, &self.held).map_err(place)?;
             system::as_container(&mut tree.root);
             before = Some(tree.root.entries.keys().cloned().collect::<BTreeSet<String>>());
             base = Some(found);
@@ -178,32 +159,27 @@ impl Reader<'_> {
 
     /// The objects of the layers that are an OSTree commit; each layer by itself, on all cores.
     fn objects(&self, layers: &[Layer<'_>]) -> Result<Objects> {
+        let budget = Budget::of(self.image, OBJECT_ENTRIES);
         let read = |layer: &Layer<'_>| {
-            let reader = objects::Reader::new(&self.incoming);
-            layer.read(OBJECT_ENTRIES, &self.progress, reader, |reader, entry, content| {
-                reader.read(entry, content)
-            })
+            let reader = objects::Reader::new(&self.incoming, &self.held);
+            layer.read(&budget, &self.progress, reader, |reader, entry, content| reader.read(entry, content))
         };
         let found = layers.par_iter().with_max_len(1).map(read).collect::<Result<Vec<_>>>()?;
-        few(&found, OBJECT_ENTRIES)?;
         let mut all = Objects::default();
-        for found in found {
-            all.join(found.what.found).map_err(|error| at("the image's OSTree layers", error))?;
-        }
+        found.into_iter().for_each(|reader| all.join(reader.found));
         Ok(all)
     }
 
     /// What the other layers change.
     fn changes(&self, layers: &[Layer<'_>]) -> Result<Vec<Vec<Change>>> {
+        let budget = Budget::of(self.image, ENTRIES);
         let read = |layer: &Layer<'_>| {
-            layer.read(ENTRIES, &self.progress, Vec::new(), |changes, entry, content| {
-                changes.extend(changes::read(entry, content, &self.incoming)?);
+            layer.read(&budget, &self.progress, Vec::new(), |changes, entry, content| {
+                changes.extend(changes::read(entry, content, &self.incoming, &self.held)?);
                 Ok(())
             })
         };
-        let found = layers.par_iter().with_max_len(1).map(read).collect::<Result<Vec<_>>>()?;
-        few(&found, ENTRIES)?;
-        Ok(found.into_iter().map(|found| found.what).collect())
+        layers.par_iter().with_max_len(1).map(read).collect()
     }
 
     /// The image's own commit, which nothing was added to.
@@ -232,6 +208,7 @@ impl Reader<'_> {
         let (entries, meta) = tree.root.write(&self.incoming, &mut files)?;
         let mut metadata = Metadata::new();
         if let Some(version) = labels.get(VERSION) {
+            check_version(version).map_err(|error| at("the image", error))?;
             metadata.set(key::VERSION, version.as_str());
         }
         metadata.set_bootable(&system.kernel);
@@ -275,29 +252,16 @@ impl Reader<'_> {
     }
 }
 
-/// Refuses layers that have too many entries together.
-fn few<T>(found: &[Found<T>], most: u64) -> Result<()> {
-    if found.iter().map(|found| found.entries).sum::<u64>() > most {
-        return Err(at("the image", refuse(format!("its layers have more than {most} entries"))));
-    }
-    Ok(())
-}
-
 /// The layers of the image's own commit, and those after it.
-fn split<'l, 'a>(
-    layers: &'l [Layer<'a>],
-    labels: &BTreeMap<String, String>,
-) -> Result<(&'l [Layer<'a>], &'l [Layer<'a>])> {
-    let Some(last) = labels.get(FINAL) else {
-        if labels.contains_key(COMMIT) {
-            let what = format!("label {COMMIT} is there, but {FINAL} is not: which layers are the commit's?");
-            return Err(Refused::with(what, "keep both labels in the Containerfile").at("the image").into());
-        }
-        return Ok((&[], layers));
-    };
-    // An image that was squashed has the label of its base, but no longer its layers: its files count.
-    let at = layers.iter().position(|layer| layer.diff_id == last);
-    Ok(layers.split_at(at.map_or(0, |at| at + 1)))
+fn split<'l, 'a>(layers: &'l [Layer<'a>], image: &Image) -> Result<(&'l [Layer<'a>], &'l [Layer<'a>])> {
+    let labels = image.labels();
+    if labels.contains_key(COMMIT) && !labels.contains_key(FINAL_DIFFID) {
+        let what =
+            format!("label {COMMIT} is there, but {FINAL_DIFFID} is not: which layers are the commit's?");
+        return Err(Refused::with(what, "keep both labels in the Containerfile").at("the image").into());
+    }
+    // Of an image that was squashed the files count.
+    Ok(layers.split_at(image.commit_layers().unwrap_or(0)))
 }
 
 /// When the image was made, in seconds since the epoch.

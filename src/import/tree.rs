@@ -150,9 +150,13 @@ impl Tree {
         Ok(())
     }
 
+    /// Empties a directory. A link that lies below a layer's directory of that name is not followed: whoever
+    /// puts a directory in place of a link (`rm /opt && mkdir /opt`) marks the directory so.
     fn empty(&mut self, path: &str) -> Result<()> {
-        let dir = self.directory(path)?;
-        if let Some(dir) = self.root.dir_mut(&dir.join("/")) {
+        let (parent, name) = split(path);
+        let parent = self.directory(parent)?;
+        let dir = self.root.dir_mut(&parent.join("/")).and_then(|dir| dir.entries.get_mut(name));
+        if let Some(Node::Dir(dir)) = dir {
             dir.entries.clear();
         }
         Ok(())
@@ -357,6 +361,18 @@ mod tests {
         };
         assert_eq!((names("opt"), names("usr/x")), (vec!["a2".into(), "b".into()], vec!["2".into()]));
         assert!(tree.root.find("nowhere").is_none());
+    }
+
+    #[test]
+    fn a_directory_in_place_of_a_link_leaves_where_that_led() {
+        let base =
+            vec![dir("usr/lib", 0o755), file("usr/lib/x"), link("lib", "usr/lib"), link("opt", "var/opt")];
+        let over =
+            |path: &str| vec![dir(path, 0o755), change(path, What::Emptied), file(&format!("{path}/y"))];
+        let tree = tree(vec![base, over("lib"), over("opt")]).unwrap();
+        assert_eq!(tree.root.find("usr/lib/x"), Some(&Node::File(sum("usr/lib/x"))));
+        assert_eq!(tree.root.find("lib/y"), Some(&Node::File(sum("lib/y"))));
+        assert_eq!(tree.root.find("opt/y"), Some(&Node::File(sum("opt/y"))));
     }
 
     #[test]

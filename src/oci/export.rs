@@ -180,7 +180,7 @@ fn labels(
         }
     }
     if let Some(version) = metadata.text(key::VERSION) {
-        labels.insert("org.opencontainers.image.version".to_owned(), version.to_owned());
+        labels.insert(image::VERSION.to_owned(), version.to_owned());
     }
     if let Some(Value::Bool(bootable)) = metadata.get(key::BOOTABLE) {
         labels.insert(key::BOOTABLE.to_owned(), bootable.to_string());
@@ -189,7 +189,7 @@ fn labels(
     labels.extend(options.labels.iter().map(|(name, value)| (name.clone(), value.clone())));
     // What importers rely on is not the caller's to say.
     labels.insert(image::COMMIT.to_owned(), commit.to_string());
-    labels.insert("ostree.final-diffid".to_owned(), format!("sha256:{last}"));
+    labels.insert(image::FINAL_DIFFID.to_owned(), format!("sha256:{last}"));
     labels
 }
 

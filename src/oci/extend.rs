@@ -150,7 +150,7 @@ mod tests {
                 names.push(entry.path.display().to_string());
                 Ok(())
             };
-            derived.read_layer(&found, index, &mut Budget::default(), visit).unwrap();
+            derived.read_layer(&found, index, &Budget::of(&found, 10), visit).unwrap();
         }
         assert_eq!(names, ["base", "added"]);
     }

@@ -17,7 +17,11 @@ use crate::ostree::Checksum;
 use crate::pipeline::Digest;
 
 /// The label and annotation that names the commit in an image.
-pub(super) const COMMIT: &str = "ostree.commit";
+pub const COMMIT: &str = "ostree.commit";
+/// The label that names the last layer of that commit.
+pub const FINAL_DIFFID: &str = "ostree.final-diffid";
+/// The label that says which version an image is of.
+pub const VERSION: &str = "org.opencontainers.image.version";
 /// The annotation of a layer that names its packages.
 const COMPONENTS: &str = "ostree.components";
 /// The annotation of an index's entry that names the image.

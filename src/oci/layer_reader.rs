@@ -9,6 +9,7 @@ use std::ffi::OsString;
 use std::io::{self, BufReader, Read};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context as _, Result};
 use oci_spec::image::{Descriptor, MediaType};
@@ -21,9 +22,11 @@ use crate::pipeline::{Digest, Hashing};
 
 const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
-/// A layer unpacks to at most this many times its size, and [`SLACK`]: real ones stay below 20.
+/// Layers unpack to at most this many times their size, and [`SLACK`]: real ones stay below 20.
 const RATIO: u64 = 200;
 const SLACK: u64 = 256 << 20;
+/// More than any operating system unpacks to.
+const LARGEST: u64 = 128 << 30;
 /// The most that zstd may keep of what it wrote: what its own command line allows.
 const WINDOW_LOG: u32 = 27;
 
@@ -71,27 +74,41 @@ pub enum EntryKind {
     Opaque,
 }
 
-/// What an image may still unpack to; each layer takes its part.
-#[derive(Debug, Clone)]
+/// What the layers of an image may still unpack to, together: several threads take from it.
+#[derive(Debug)]
 pub struct Budget {
-    /// Entries.
-    pub entries: u64,
-    /// Bytes of the tar streams.
-    pub bytes: u64,
+    entries: AtomicU64,
+    bytes: AtomicU64,
+    /// How many bytes there were.
+    all: u64,
 }
 
-impl Default for Budget {
-    /// More than any operating system: its layers name each file up to four times.
-    fn default() -> Self {
-        Self { entries: 4_000_000, bytes: 128 << 30 }
+impl Budget {
+    /// For the layers of `image`, which may have as many entries.
+    #[must_use]
+    pub fn of(image: &Image, entries: u64) -> Self {
+        let packed =
+            image.manifest.layers().iter().fold(0, |sum: u64, layer| sum.saturating_add(layer.size()));
+        let all = most(packed).min(LARGEST);
+        Self { entries: entries.into(), bytes: all.into(), all }
+    }
+
+    fn take(left: &AtomicU64, count: u64) -> bool {
+        left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(count)).is_ok()
     }
 }
 
-/// The decompressed stream of a layer, which ends in an error when it grows beyond its limit.
-struct Stream<R> {
+/// The most that so many compressed bytes may unpack to.
+const fn most(packed: u64) -> u64 {
+    packed.saturating_mul(RATIO).saturating_add(SLACK)
+}
+
+/// The decompressed stream of a layer, which ends in an error when it grows beyond its limit or the image's.
+struct Stream<'b, R> {
     inner: Hashing<R>,
-    read: u64,
     limit: u64,
+    left: u64,
+    budget: &'b Budget,
     fault: Option<String>,
 }
 
@@ -103,7 +120,7 @@ impl Layout {
         &self,
         image: &Image,
         index: usize,
-        budget: &mut Budget,
+        budget: &Budget,
         mut visit: impl FnMut(LayerEntry, &mut dyn Read) -> Result<()>,
     ) -> Result<u64> {
         let told = |what: String| damaged(self.path(), &format!("layer {}: {what}", index + 1));
@@ -111,10 +128,10 @@ impl Layout {
         let diff_id = image.config.rootfs().diff_ids().get(index).and_then(|id| digest(id));
         let diff_id = diff_id.ok_or_else(|| told("its diff_id is not a sha256 digest".to_owned()))?;
         let mut blob = self.blob(layer)?;
-        let limit = budget.bytes.min(layer.size().saturating_mul(RATIO).saturating_add(SLACK));
+        let limit = most(layer.size());
         let (found, size) = {
             let inner = Hashing::new(decoder(layer, &mut blob)?);
-            let mut tar = TarReader::new(Stream { inner, read: 0, limit, fault: None });
+            let mut tar = TarReader::new(Stream { inner, limit, left: limit, budget, fault: None });
             let walked = walk(&mut tar, budget, &mut visit);
             let mut stream = tar.into_inner();
             let drained = if walked.is_ok() { io::copy(&mut stream, &mut io::sink()) } else { Ok(0) };
@@ -129,7 +146,6 @@ impl Layout {
             let (found, size, _) = stream.inner.finish();
             (found, size)
         };
-        budget.bytes -= size;
         blob.finish().map_err(told)?;
         if found != diff_id {
             return Err(told(format!("its content has the diff_id sha256:{found}, not sha256:{diff_id}")));
@@ -145,12 +161,13 @@ enum Walked {
 
 fn walk<R: Read>(
     tar: &mut TarReader<R>,
-    budget: &mut Budget,
+    budget: &Budget,
     visit: &mut impl FnMut(LayerEntry, &mut dyn Read) -> Result<()>,
 ) -> Result<(), Walked> {
     while let Some(raw) = tar.entry().map_err(|error| Walked::Wrong(error.to_string()))? {
-        let too_many = || Walked::Wrong("the image has more entries than any operating system".to_owned());
-        budget.entries = budget.entries.checked_sub(1).ok_or_else(too_many)?;
+        if !Budget::take(&budget.entries, 1) {
+            return Err(Walked::Wrong("the image has more entries than any operating system".to_owned()));
+        }
         let entry = checked(raw).map_err(Walked::Wrong)?;
         visit(entry, tar).map_err(Walked::Visitor)?;
     }
@@ -177,7 +194,7 @@ fn decoder<'b>(layer: &Descriptor, blob: &'b mut Blob) -> Result<Box<dyn Read + 
     })
 }
 
-impl<R: Read> Read for Stream<R> {
+impl<R: Read> Read for Stream<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(buffer).inspect_err(|error| {
             let what = match error.kind() {
@@ -186,13 +203,16 @@ impl<R: Read> Read for Stream<R> {
             };
             self.fault.get_or_insert(what);
         })?;
-        self.read += count as u64;
-        if self.read > self.limit {
-            let what = format!("it unpacks to more than {} bytes", self.limit);
-            self.fault.get_or_insert_with(|| what.clone());
-            return Err(io::Error::other(what));
-        }
-        Ok(count)
+        let what = match self.left.checked_sub(count as u64) {
+            Some(left) if Budget::take(&self.budget.bytes, count as u64) => {
+                self.left = left;
+                return Ok(count);
+            }
+            Some(_) => format!("the image unpacks to more than {} bytes", self.budget.all),
+            None => format!("it unpacks to more than {} bytes", self.limit),
+        };
+        self.fault.get_or_insert_with(|| what.clone());
+        Err(io::Error::other(what))
     }
 }
 

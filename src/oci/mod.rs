@@ -26,7 +26,7 @@ pub use directory::NewLayout;
 pub use docker::{DockerArchive, DockerLayer, read_docker_archive, write_docker_archive};
 pub use export::{Compression, ExportOptions, Exported, export};
 pub use extend::{AddedLayer, extend};
-pub use image::{arch as architecture, layers_of};
+pub use image::{COMMIT, FINAL_DIFFID, VERSION, arch as architecture, layers_of};
 pub use keep::KeptImage;
 pub use layer_reader::{Budget, EntryKind, LayerEntry};
 pub use layout::{Blob, Image, Layout};

@@ -9,7 +9,7 @@ use std::io::{self, Read};
 use tar::{EntryType, Header};
 
 const BLOCK: usize = 512;
-/// The largest extension: longer than any path, and than all attributes that Linux keeps for a file.
+/// The extensions of an entry together: longer than any path, and than all attributes that Linux keeps for a file.
 const LARGEST_EXTENSION: u64 = 1 << 20;
 const XATTR: &[u8] = b"SCHILY.xattr.";
 
@@ -53,14 +53,17 @@ impl<R: Read> TarReader<R> {
     pub(super) fn entry(&mut self) -> io::Result<Option<RawEntry>> {
         self.skip()?;
         let mut extensions = Extensions::default();
+        let mut room = LARGEST_EXTENSION;
         while let Some(header) = self.header()? {
             let size = header.entry_size()?;
             match header.entry_type() {
-                EntryType::XHeader => extensions.pax.extend(records(&self.extension(size)?)?),
+                EntryType::XHeader => extensions.pax.extend(records(&self.extension(size, &mut room)?)?),
                 // It speaks of all entries that follow; no maker of images says anything in it.
-                EntryType::XGlobalHeader => drop(self.extension(size)?),
-                EntryType::GNULongName => extensions.long_name = Some(text(self.extension(size)?)),
-                EntryType::GNULongLink => extensions.long_target = Some(text(self.extension(size)?)),
+                EntryType::XGlobalHeader => drop(self.extension(size, &mut room)?),
+                EntryType::GNULongName => extensions.long_name = Some(text(self.extension(size, &mut room)?)),
+                EntryType::GNULongLink => {
+                    extensions.long_target = Some(text(self.extension(size, &mut room)?))
+                }
                 kind => return self.begin(kind, &header, extensions).map(Some),
             }
         }
@@ -131,10 +134,9 @@ impl<R: Read> TarReader<R> {
         Ok(Some(header))
     }
 
-    fn extension(&mut self, size: u64) -> io::Result<Vec<u8>> {
-        if size > LARGEST_EXTENSION {
-            return Err(wrong("an extended header is larger than 1 MiB"));
-        }
+    fn extension(&mut self, size: u64, room: &mut u64) -> io::Result<Vec<u8>> {
+        let left = room.checked_sub(size);
+        *room = left.ok_or_else(|| wrong("the extended headers of an entry are larger than 1 MiB"))?;
         self.start(size)?;
         let mut bytes = Vec::new();
         self.read_to_end(&mut bytes)?;
@@ -276,6 +278,11 @@ mod tests {
         assert!(first(&extended(&record(b"size", b"-1"), "a", b"")).contains("a number"));
         assert!(first(&extended(&record(b"GNU.sparse.major", b"1"), "a", b"")).contains("sparse"));
         assert!(first(&block(EntryType::XHeader, "pax", 2 << 20)).contains("1 MiB"));
+        let many = |key: u8| {
+            let records = record(&[key], &vec![b'x'; 400 << 10]);
+            [block(EntryType::XHeader, "pax", records.len() as u64), padded(&records)].concat()
+        };
+        assert!(first(&[many(b'a'), many(b'b'), many(b'c')].concat()).contains("1 MiB"));
         assert!(first(&block(EntryType::Regular, "a", 5)[..100]).contains("within a header"));
         let mut bent = block(EntryType::Regular, "a", 5);
         bent[0] = b'b';

@@ -26,7 +26,7 @@ pub use detached::add_signature;
 pub use incoming::Incoming;
 pub use metadata::{Metadata, PackageEntry, Value};
 pub use objects::{Attributes, Commit, DirTree, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG};
-pub use repo::{Content, FileObject, Repo};
+pub use repo::{Content, FileObject, Repo, is_branch};
 pub use stage::{CommitTree, REPO};
 pub use staging::Stats;
 pub use tree::{Modify, TreeOptions};

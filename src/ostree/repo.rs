@@ -225,12 +225,7 @@ impl Repo {
     }
 
     fn ref_path(&self, branch: &str) -> Result<PathBuf> {
-        let proper = |part: &str| {
-            !part.is_empty()
-                && !part.starts_with(['.', '-'])
-                && part.bytes().all(|c| c.is_ascii_alphanumeric() || b"-._".contains(&c))
-        };
-        if !branch.split('/').all(proper) {
+        if !is_branch(branch) {
             return Err(Failure::new(
                 Kind::Config,
                 format!("{branch:?} is no OSTree ref"),
@@ -240,6 +235,17 @@ impl Repo {
         }
         Ok(self.dir.join("refs/heads").join(branch))
     }
+}
+
+/// Whether a text can be a branch: its parts become names of files, in repositories and on disks.
+#[must_use]
+pub fn is_branch(text: &str) -> bool {
+    let proper = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with(['.', '-'])
+            && part.bytes().all(|c| c.is_ascii_alphanumeric() || b"-._".contains(&c))
+    };
+    text.split('/').all(proper)
 }
 
 fn read_ostreemeta(file: &File) -> Result<Vec<u8>> {

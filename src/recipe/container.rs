@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::builds::{Build, Workdir};
 use crate::failure::{Failure, Kind};
 use crate::host::{clock, environment};
-use crate::oci::{ImageRef, Layout, Repository, architecture};
+use crate::oci::{self, ImageRef, Layout, Repository, architecture};
 use crate::pipeline::{Reporter, Unit, sha256_file};
 use crate::registry::{self, Access, Copied, IndexRequest, Pushed, PushedIndex, SigstoreKey};
 
@@ -38,6 +38,10 @@ pub fn push_container(
     report: &Reporter,
 ) -> Result<Pushed> {
     if let Some(key) = request.key {
+        if request.target.tag.is_none() && request.tags.is_empty() {
+            let cause = format!("{} has no tag, and a signature is of a tag", request.target);
+            return Err(Failure::new(Kind::Usage, cause, "name one by --tag").into());
+        }
         key.check()?;
     }
     let archive = archive(build, request.artifact, report)?;
@@ -89,7 +93,7 @@ pub fn push_container_manifest(
     let mut annotations = BTreeMap::new();
     for build in builds {
         images.push(ImageRef::Archive(archive(build, request.artifact, report)?, None));
-        annotations.insert("org.opencontainers.image.version".to_owned(), build.id().to_owned());
+        annotations.insert(oci::VERSION.to_owned(), build.id().to_owned());
     }
     let pushed = push_images(&images, request, &annotations, access, report)?;
     let Some(key) = request.record_as else { return Ok(pushed) };

@@ -108,6 +108,7 @@ impl ImageOptions {
     pub(super) fn suits(&self, latest: &Build, before: Option<&Before>) -> Result<bool> {
         let Some(there) = plan_of(latest)? else { return Ok(true) };
         Ok(there.compression == self.compression
+            && there.layers.len() <= self.max_layers
             && match &self.plan {
                 PlanSource::Previous => true,
                 PlanSource::Fresh => false,
@@ -190,6 +191,16 @@ fn plan_of(build: &Build) -> Result<Option<PlanRecord>> {
     PlanRecord::read(&build.dir().join(OCI_PLAN))
 }
 
+/// The build whose plan the next one follows: the latest, but that images from elsewhere have no plan.
+pub(super) fn last_own(workdir: &Workdir, latest: &Build) -> Result<Option<Build>> {
+    let mut build = latest.clone();
+    while build.meta()?.oci_imported == Some(true) {
+        let Ok(before) = workdir.build_before(&build) else { return Ok(None) };
+        build = before;
+    }
+    Ok(Some(build))
+}
+
 /// A build's image, and what an update to it costs from the build `from` (default: the one before, if there
 /// is one).
 pub fn image_plan(workdir: &Workdir, id: &str, from: Option<&str>) -> Result<ImagePlan> {
@@ -217,4 +228,38 @@ pub fn image_plan(workdir: &Workdir, id: &str, from: Option<&str>) -> Result<Ima
 
 fn mib(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / 1_048_576.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::builds::{ConfigSource, EmbeddedFile, Meta};
+
+    #[test]
+    fn an_import_stands_between_no_two_plans() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |path| EmbeddedFile { path, mode: 0o644, bytes: b"" };
+        let config = [file("manifest.yaml"), file("image.yaml")];
+        let workdir = Workdir::init(dir.path(), false, None, ConfigSource::Embedded(&config)).unwrap();
+        let lock = workdir.lock("test").unwrap();
+        let publish = |id: &str, imported: bool| {
+            let meta = Meta {
+                buildid: id.to_owned(),
+                name: "os".to_owned(),
+                ostree_version: id.to_owned(),
+                ostree_commit: "c".repeat(64),
+                ostree_content_checksum: Some("d".repeat(64)),
+                rpm_ostree_inputhash: Some("e".repeat(64)),
+                ostree_timestamp: "2020-01-15T19:31:31Z".to_owned(),
+                oci_imported: imported.then_some(true),
+                ..Meta::default()
+            };
+            workdir.stage(&lock, id, "x86_64").unwrap().publish(&meta, 0).unwrap()
+        };
+        let own = |build: &Build| last_own(&workdir, build).unwrap().map(|build| build.id().to_owned());
+        assert_eq!(own(&publish("1.0", true)), None);
+        assert_eq!(own(&publish("2.0", false)), Some("2.0".to_owned()));
+        publish("3.0", true);
+        assert_eq!(own(&publish("4.0", true)), Some("2.0".to_owned()));
+    }
 }

@@ -9,9 +9,9 @@ use super::publish::{Publisher, STAGES, input_checksum, nanos, stage_file, write
 use crate::builds::{Build, ContainerImage, Meta, Staging, build_id, check_version};
 use crate::failure::{Failure, Kind};
 use crate::host::clock::{self, Utc};
-use crate::host::{self, Cmd, environment, fs, tool};
+use crate::host::{self, Cmd, CommandError, environment, fs, tool};
 use crate::import::{Import, Imported};
-use crate::oci::{Image, ImageRef, Layout};
+use crate::oci::{self, Image, ImageRef, Layout};
 use crate::ostree::{OstreeCommit, Value, key};
 use crate::pipeline::{Digest, Reporter, Unit};
 use crate::registry::{self, Access};
@@ -101,7 +101,8 @@ fn from_storage(name: &str, target: &Path, log: &Path, report: &Reporter) -> Res
     copied.map_err(|error| {
         let cure = "is the name right? `podman images` lists what podman has; other places begin with oci:, \
                     oci-archive: or docker://";
-        Failure::new(Kind::Artifact, format!("podman's storage gives no image {name}: {error:#}"), cure)
+        let why = error.downcast_ref().map_or_else(|| format!("{error:#}"), CommandError::reason);
+        Failure::new(Kind::Artifact, format!("podman's storage gives no image {name}: {why}"), cure)
     })?;
     drop(progress);
     Ok(())
@@ -133,14 +134,7 @@ impl Publisher<'_> {
 
     /// The latest build, if it was made of this image under this version.
     fn latest_import(&self, digest: Digest, version: Option<&str>) -> Result<Option<Build>> {
-        if self.workdir.index()?.latest_for(self.arch).is_none() {
-            return Ok(None);
-        }
-        let build = self.workdir.build("latest", self.arch)?;
-        if !build.is_here() {
-            return Ok(None);
-        }
-        let meta = build.meta()?;
+        let Some((build, meta)) = self.latest()? else { return Ok(None) };
         let same = meta.oci_imported == Some(true)
             && meta.images.get(MANIFEST).is_some_and(|manifest| manifest.sha256 == digest.to_string())
             && version
@@ -150,10 +144,9 @@ impl Publisher<'_> {
 
     /// The version that was asked for, or else the one that the image tells.
     fn version_of(&self, fetched: &Fetched, version: Option<&str>) -> Result<String> {
-        let told = version.map(str::to_owned).or_else(|| Imported::version(&fetched.image));
+        let told = version.map(str::to_owned).or_else(|| fetched.image.version());
         let told = told.ok_or_else(|| {
-            let cause =
-                format!("{} does not say its version (org.opencontainers.image.version)", fetched.source);
+            let cause = format!("{} does not say its version ({})", fetched.source, oci::VERSION);
             Failure::new(Kind::Artifact, cause, "give one by --version, or label the image")
         })?;
         check_version(&told)?;
@@ -189,7 +182,7 @@ impl Publisher<'_> {
             image_genver: Some(genver),
             config_variant: self.workdir.variant()?,
             oci_imported: Some(true),
-            oci_imported_labels: Some(Imported::labels(&fetched.image)),
+            oci_imported_labels: Some(fetched.image.labels()),
             base_oscontainer: match &fetched.source {
                 ImageRef::Registry(repository) => Some(ContainerImage {
                     image: repository.to_string(),

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
+use super::image::last_own;
 use super::{DiskKind, OCI_PLAN, Planned, Recipe, Update, config_commit};
 use crate::builds::{
     Artifact, Build, BuildLock, GitSource, Meta, Staging, Workdir, build_id, check_version, next_version,
@@ -72,7 +73,11 @@ impl<'a> Publisher<'a> {
         let planned = self.recipe.plan()?;
         let latest = self.latest()?;
         let image = &self.recipe.options.image;
-        let before = image.before(latest.as_ref().map(|(build, _)| build), self.recipe.pipeline.report())?;
+        let own = match &latest {
+            Some((build, _)) => last_own(self.workdir, build)?,
+            None => None,
+        };
+        let before = image.before(own.as_ref(), self.recipe.pipeline.report())?;
         if let Some((build, meta)) = &latest
             && !force
             && version.is_none_or(|version| version == meta.ostree_version)
@@ -121,7 +126,7 @@ impl<'a> Publisher<'a> {
         Ok(Some(artifact))
     }
 
-    fn latest(&self) -> Result<Option<(Build, Meta)>> {
+    pub(super) fn latest(&self) -> Result<Option<(Build, Meta)>> {
         let index = self.workdir.index()?;
         if index.latest_for(self.arch).is_none() {
             return Ok(None);

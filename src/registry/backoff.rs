@@ -51,7 +51,7 @@ fn http_date(text: &str) -> Option<u64> {
     let [hour, minute, second] = time.split(':').collect::<Vec<_>>()[..] else { return None };
     let month = MONTHS.iter().position(|known| *known == month)? + 1;
     let time = Utc {
-        year: year.parse().ok()?,
+        year: year.parse::<u16>().ok()?.into(),
         month: u32::try_from(month).ok()?,
         day: day.parse().ok()?,
         hour: hour.parse().ok()?,
@@ -96,7 +96,9 @@ mod tests {
         assert_eq!(retry_after(" 0 ", now), Some(Duration::ZERO));
         assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:47 GMT", now), Some(10 * SECOND));
         assert_eq!(retry_after("Sun, 06 Nov 1994 08:49:07 GMT", now), Some(Duration::ZERO));
-        for wrong in ["", "-1", "soon", "Sun, 06 Foo 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:49 GMT"] {
+        const YEARS: &str = "Sun, 06 Nov 9223372036854775807 08:49:37 GMT";
+        for wrong in ["", "-1", "soon", "Sun, 06 Foo 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:49 GMT", YEARS]
+        {
             assert_eq!(retry_after(wrong, now), None, "{wrong}");
         }
     }

@@ -56,9 +56,7 @@ pub fn sign(
         let to = format!("docker://{name}:{tag}");
         call.clone().arg(from).arg(&to).run_lines(|line| report.detail(line)).map_err(|error| {
             // All of it was told as it came; its last line is the reason.
-            let tail = error.downcast_ref::<CommandError>().and_then(|error| error.tail.last().cloned());
-            let why = tail.unwrap_or_else(|| format!("{error:#}"));
-            let why = why.split_once("msg=").map_or(why.as_str(), |(_, why)| why.trim_matches('"')).to_owned();
+            let why = error.downcast_ref().map_or_else(|| format!("{error:#}"), CommandError::reason);
             Failure::new(
                 Kind::Build,
                 format!("signing {to} failed: {why}"),

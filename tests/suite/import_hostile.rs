@@ -269,6 +269,14 @@ fn bombs_are_refused() {
     let image = Crafted::new(vec![tar().system().layer(), Layer::blob(bomb, Digest::of(""))]);
     place.refuses("zeroes", &image, &["layer 2", "unpacks to more than"]);
 
+    // Each layer is below the limit of a layer; together they are not.
+    let zeroes = tar().raw("usr/zeroes", EntryType::Regular, 0o644, "", &vec![0; 200 << 20]).end();
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(&zeroes).unwrap();
+    let layer = Layer::blob(encoder.finish().unwrap(), Digest::of(&zeroes));
+    let image = Crafted::new(vec![tar().system().layer(), layer.clone(), layer]);
+    place.refuses("many layers", &image, &["the image unpacks to more than"]);
+
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     for count in 0..=1_000_000 {
         let mut header = Header::new_ustar();

@@ -69,6 +69,11 @@ fn a_signed_image_passes_a_policy_and_an_unsigned_one_does_not() {
     fn refs(args: &[String]) -> Vec<&str> {
         args.iter().map(String::as_str).collect()
     }
+    let by_digest = format!("{target}@{}", image.digest);
+    let untagged: Vec<String> = sign(&private, &passphrase).into_iter().collect();
+    let untagged = [vec![untagged[0].clone(), by_digest], untagged[4..].to_vec()].concat();
+    small.refused(&refs(&untagged), 2, &["has no tag, and a signature is of a tag", "--tag"]);
+    assert!(registry.blobs().is_empty());
     if !signs(&skopeo) {
         small.refused(
             &refs(&sign(&private, &passphrase)),

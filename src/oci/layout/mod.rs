@@ -6,7 +6,7 @@
 
 mod blob;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 pub use blob::Blob;
 use blob::members;
 
-use super::image::{REF_NAME, arch};
+use super::image::{FINAL_DIFFID, REF_NAME, VERSION, arch};
 use crate::failure::{Failure, Kind};
 use crate::pipeline::Digest;
 
@@ -44,6 +44,41 @@ pub struct Image {
     pub manifest: ImageManifest,
     /// The configuration.
     pub config: ImageConfiguration,
+}
+
+impl Image {
+    /// Its labels.
+    #[must_use]
+    pub fn labels(&self) -> BTreeMap<String, String> {
+        let labels = self.config.labels_of_config().cloned().unwrap_or_default();
+        labels.into_iter().collect()
+    }
+
+    /// The version that its labels tell.
+    #[must_use]
+    pub fn version(&self) -> Option<String> {
+        self.labels().remove(VERSION).filter(|version| !version.is_empty())
+    }
+
+    /// How many of its layers are its commit's own; `None` if it does not tell, or was squashed: then it has the
+    /// label of its base, but no longer the layers.
+    #[must_use]
+    pub fn commit_layers(&self) -> Option<usize> {
+        let labels = self.config.labels_of_config()?;
+        let last = labels.get(FINAL_DIFFID)?;
+        let at = self.config.rootfs().diff_ids().iter().position(|diff_id| diff_id == last)?;
+        Some(at + 1)
+    }
+}
+
+/// A search for the image of an architecture.
+struct Search<'a> {
+    basearch: &'a str,
+    /// The digests of what was looked at.
+    seen: BTreeSet<String>,
+    found: Vec<Image>,
+    /// What else there is.
+    others: Vec<String>,
 }
 
 impl Layout {
@@ -117,14 +152,13 @@ impl Layout {
     /// The image of that name, or the only one, for the base architecture `basearch`.
     pub fn image(&self, name: Option<&str>, basearch: &str) -> Result<Image> {
         let entries = self.entries(name)?;
-        let mut found = BTreeMap::new();
-        let mut others = Vec::new();
-        self.collect(&entries, basearch, 0, &mut found, &mut others)?;
-        let ambiguous = found.len() > 1;
-        match found.into_iter().next() {
-            Some(_) if ambiguous => Err(self.ambiguous().into()),
-            Some((_, image)) => Ok(image),
-            None => Err(Failure::new(
+        let mut search = Search { basearch, seen: BTreeSet::new(), found: Vec::new(), others: Vec::new() };
+        self.collect(&entries, 0, &mut search)?;
+        let Search { mut found, others, .. } = search;
+        match (found.pop(), found.is_empty()) {
+            (Some(only), true) => Ok(only),
+            (Some(_), false) => Err(self.ambiguous().into()),
+            (None, _) => Err(Failure::new(
                 Kind::Artifact,
                 format!(
                     "{} has no image for {basearch} ({}), only for {}",
@@ -138,29 +172,26 @@ impl Layout {
         }
     }
 
-    fn collect(
-        &self,
-        entries: &[Descriptor],
-        basearch: &str,
-        depth: usize,
-        found: &mut BTreeMap<Digest, Image>,
-        others: &mut Vec<String>,
-    ) -> Result<()> {
+    fn collect(&self, entries: &[Descriptor], depth: usize, search: &mut Search<'_>) -> Result<()> {
         if depth > DEPTH {
             return Err(damaged(&self.path, &format!("indexes lead to indexes more than {DEPTH} deep")));
         }
         for entry in entries {
+            // Indexes that name each other over and over would lead on for ever.
+            if !search.seen.insert(entry.digest().to_string()) {
+                continue;
+            }
             match entry.media_type() {
                 MediaType::ImageIndex => {
                     let index: ImageIndex = parse(&self.document(entry)?, &self.path, "an index")?;
-                    self.collect(index.manifests(), basearch, depth + 1, found, others)?;
+                    self.collect(index.manifests(), depth + 1, search)?;
                 }
                 MediaType::ImageManifest => {
                     let image = self.read(entry)?;
-                    if *image.config.architecture() == arch(basearch) {
-                        found.insert(image.digest, image);
+                    if *image.config.architecture() == arch(search.basearch) {
+                        search.found.push(image);
                     } else {
-                        others.push(image.config.architecture().to_string());
+                        search.others.push(image.config.architecture().to_string());
                     }
                 }
                 MediaType::Other(docker) if docker.starts_with("application/vnd.docker.") => {
@@ -169,7 +200,7 @@ impl Layout {
                     return Err(Failure::new(Kind::Artifact, what, cure).into());
                 }
                 // Signatures, attestations: not images.
-                other => others.push(other.to_string()),
+                other => search.others.push(other.to_string()),
             }
         }
         Ok(())
@@ -381,6 +412,20 @@ mod tests {
             deep = made.index(&[&deep]);
         }
         assert_eq!(made.failure(&[&deep]), "DIR is damaged: indexes lead to indexes more than 4 deep");
+    }
+
+    #[test]
+    fn indexes_that_lead_everywhere_are_read_once() {
+        let made = Made::new();
+        let image = made.image("amd64", b"a");
+        let mut index = made.index(&[&image]);
+        // Read one by one, there are 10^12 ways to the image.
+        for _ in 1..DEPTH {
+            let many = vec![&index; 10_000];
+            index = made.index(&many);
+        }
+        let found = made.open(&[&index]).image(None, "x86_64").unwrap();
+        assert_eq!(image["digest"], format!("sha256:{}", found.digest));
     }
 
     #[test]

@@ -63,22 +63,37 @@ fn add(layers: &mut Layers, units: &BTreeMap<Unit, Item>, room: usize) -> Layers
     let known: BTreeSet<Unit> = layers.iter().flatten().cloned().collect();
     let new = units.keys().filter(|unit| !known.contains(*unit));
     let (alone, others): (BTreeSet<Unit>, BTreeSet<Unit>) = new.cloned().partition(Unit::is_alone);
+    // Fewer layers are wanted than there were: the smallest go together, the others keep their bytes.
+    while layers.len() > room {
+        let Some(least) = smallest(layers, units) else { break };
+        let group = layers.remove(least);
+        join(layers, group, units);
+    }
     let groups = alone.into_iter().map(|unit| BTreeSet::from([unit])).chain([others]);
     for group in groups.filter(|group| !group.is_empty()) {
         if layers.len() < room {
             layers.push(group);
-            continue;
-        }
-        let size = |layer: &BTreeSet<Unit>| -> u64 {
-            layer.iter().filter_map(|unit| units.get(unit)).map(|item| item.size).sum()
-        };
-        let shared = |layer: &BTreeSet<Unit>| layer.iter().any(Unit::is_alone);
-        let smallest = layers.iter_mut().min_by_key(|layer| (shared(layer), size(layer)));
-        if let Some(layer) = smallest {
-            layer.extend(group);
+        } else {
+            join(layers, group, units);
         }
     }
     std::mem::take(layers)
+}
+
+/// Puts units into the smallest layer.
+fn join(layers: &mut Layers, group: BTreeSet<Unit>, units: &BTreeMap<Unit, Item>) {
+    if let Some(least) = smallest(layers, units) {
+        layers[least].extend(group);
+    }
+}
+
+/// The smallest layer; one whose unit would be alone only if there is no other.
+fn smallest(layers: &Layers, units: &BTreeMap<Unit, Item>) -> Option<usize> {
+    let size = |layer: &BTreeSet<Unit>| -> u64 {
+        layer.iter().filter_map(|unit| units.get(unit)).map(|item| item.size).sum()
+    };
+    let shared = |layer: &BTreeSet<Unit>| layer.iter().any(Unit::is_alone);
+    (0..layers.len()).min_by_key(|index| (shared(&layers[*index]), size(&layers[*index])))
 }
 
 /// Cuts units into at most `count` runs of the least cost, the largest units first.
@@ -249,6 +264,17 @@ mod tests {
         let mut fewer = old;
         fewer.retain(|unit, _| !lock[0].contains(unit));
         assert_eq!(pack(&fewer, &lock, 40), lock[1..]);
+    }
+
+    #[test]
+    fn fewer_layers_than_the_lock_s_are_the_smallest_together() {
+        let units = units(&[("@kernel", 1), ("a", 10), ("b", 30), ("c", 20), ("d", 40)]);
+        let lock = ["@kernel", "a", "b", "c", "d"].map(|name| set(&[name]));
+        let expected = ["@kernel", "b", "d"].map(|name| set(&[name]));
+        let packed = pack(&units, &lock, 5);
+        assert_eq!(packed.len(), 4);
+        assert!(expected.iter().all(|layer| packed.contains(layer)) && packed.contains(&set(&["a", "c"])));
+        assert_eq!(pack(&units, &lock, 3).len(), 2);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use nosa::host::{clock, environment};
+use nosa::host::{Ending, clock, environment};
 use nosa::vm::{
     Accelerator, Console, Disk, DiskFormat, KeyPair, Machine, Place, Profile, Ssh, Template, TemplateMemory,
     Vm, choose, overlay,
@@ -66,12 +66,6 @@ impl Lab {
         self.start(self.machine(&place, disk), place, disk.to_owned())
     }
 
-    /// As [`Self::boot`], of a machine that is not expected to answer.
-    pub(crate) fn power_on(&self, name: &str, disk: &Path) -> Guest {
-        let place = self.place_of(name);
-        self.launch(self.machine(&place, disk), place, disk.to_owned())
-    }
-
     /// A machine that goes on from a frozen one.
     pub(crate) fn fork(&self, template: &Template, name: &str) -> Guest {
         let place = self.place_of(name);
@@ -99,15 +93,11 @@ impl Lab {
         machine
     }
 
-    fn launch(&self, machine: Machine, place: Place, disk: PathBuf) -> Guest {
+    fn start(&self, machine: Machine, place: Place, disk: PathBuf) -> Guest {
         let pace = machine.accelerator.slowdown();
         let vm = Vm::start(machine, &place.log()).unwrap();
         let ssh = Ssh::new(vm.host_port(22).unwrap(), "core", &self.key.private, &place.scratch);
-        Guest { vm, ssh, place, disk, pace }
-    }
-
-    fn start(&self, machine: Machine, place: Place, disk: PathBuf) -> Guest {
-        let mut guest = self.launch(machine, place, disk);
+        let mut guest = Guest { vm, ssh, place, disk, pace };
         guest.connect();
         guest
     }
@@ -130,9 +120,15 @@ impl Guest {
 
     /// Runs a script as root: whether it succeeded, and all that it printed.
     pub(crate) fn try_run(&self, script: &str) -> (bool, String) {
+        self.ask(script).unwrap_or_else(|| panic!("nobody ran `{script}`; console:\n{}", self.console()))
+    }
+
+    /// As [`Self::try_run`]; nothing when the machine did not answer.
+    fn ask(&self, script: &str) -> Option<(bool, String)> {
         let line = format!("sudo sh -c '{}' 2>&1", script.replace('\'', r"'\''"));
-        let done = self.ssh.run(&line, COMMAND * self.pace).unwrap();
-        (done.success(), done.stdout)
+        let done = self.ssh.run(&line, COMMAND * self.pace).ok()?;
+        // 255 is ssh's own, when the connection breaks.
+        matches!(done.ending, Ending::Exit(code) if code != 255).then(|| (done.success(), done.stdout))
     }
 
     /// Begins a script as root and does not wait for it.
@@ -145,24 +141,36 @@ impl Guest {
         self.reboots_after("systemctl --no-block reboot");
     }
 
-    /// Runs a script after which the machine reboots, and waits for the next boot.
+    /// Begins a script that ends in a reboot, and waits for the next boot. The script has no part in the connection,
+    /// which the reboot may cut at any word.
     pub(crate) fn reboots_after(&mut self, script: &str) {
         let old = self.boot_id().unwrap();
-        self.run(script);
-        self.wait_for_another_boot(&old);
+        self.begin(script);
+        self.wait_until(|guest| guest.boot_id().map(|id| id != old), "the machine did not reboot");
     }
 
-    /// Waits for a boot other than `old`.
-    pub(crate) fn wait_for_another_boot(&mut self, old: &str) {
+    /// Waits until the machine runs what was installed, over as many reboots as that takes.
+    pub(crate) fn wait_for_base(&mut self) {
+        let base = |guest: &Self| {
+            let (done, said) = guest.ask("nestos-update status --json")?;
+            let status: serde_json::Value = serde_json::from_str(&said).ok().filter(|_| done)?;
+            let all = status["deployments"].as_array()?;
+            Some(all.iter().any(|one| one["role"] == "booted" && one["image"].is_null()))
+        };
+        self.wait_until(base, "the machine did not return");
+    }
+
+    /// Waits until the machine says yes; none is no answer, and the connection is made anew.
+    fn wait_until(&mut self, says_yes: impl Fn(&Self) -> Option<bool>, else_fail_with: &str) {
         let deadline = Instant::now() + BOOT * self.pace * 3;
         while Instant::now() < deadline {
-            match self.boot_id() {
-                Some(id) if id != old => return,
-                Some(_) => std::thread::sleep(LOOK),
+            match says_yes(self) {
+                Some(true) => return,
+                Some(false) => std::thread::sleep(LOOK * 10),
                 None => self.connect(),
             }
         }
-        panic!("the machine did not reboot:\n{}", self.console());
+        panic!("{else_fail_with}:\n{}", self.console());
     }
 
     /// The boot that the machine is in, if it answers.
