@@ -42,7 +42,7 @@ enum Verb {
         /// Reboot at once if there was something.
         #[arg(long)]
         reboot: bool,
-        /// Take an image that failed on this machine before.
+        /// Take an image that failed on this machine before, or was rolled back.
         #[arg(long)]
         retry: bool,
     },

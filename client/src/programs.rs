@@ -1,12 +1,14 @@
 //! The only code that runs programs, prints and looks at the clock.
 
 use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use ostree_ext::glib::DateTime;
+use rustix::process::{Pid, Signal, kill_process_group};
 
 /// How often a running program is looked at.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -35,14 +37,15 @@ pub(crate) fn reboot() -> Result<()> {
 
 /// Runs a check, whose output goes where this program's goes; fails when it does or when time is over.
 pub(crate) fn run_check(file: &Path, limit: Duration) -> Result<()> {
-    let mut child = command(file).spawn().context("it cannot be started")?;
+    let mut child = command(file).process_group(0).spawn().context("it cannot be started")?;
     let deadline = Instant::now() + limit;
     loop {
         match child.try_wait()? {
             Some(status) if status.success() => return Ok(()),
             Some(status) => bail!("{status}"),
             None if Instant::now() >= deadline => {
-                child.kill()?;
+                // With all that it started.
+                kill_process_group(Pid::from_child(&child), Signal::Kill)?;
                 child.wait()?;
                 bail!("it was not done in time");
             }

@@ -5,6 +5,7 @@ use ostree_ext::ostree::{Deployment, SysrootWriteDeploymentsOpts, gio::Cancellab
 
 use super::machine::{Deployed, Machine};
 use super::programs::{reboot, say};
+use super::state::State;
 
 /// Makes the next boot run what ran before; if that is so already, undoes it.
 pub(crate) async fn by_hand(reboots: bool) -> Result<()> {
@@ -16,6 +17,10 @@ pub(crate) async fn by_hand(reboots: bool) -> Result<()> {
         say("what was staged is given up");
     }
     say(format_args!("the next boot will run {}", next.name()));
+    // Or else the timer would fetch it again within the hour.
+    let mut state = State::load()?;
+    state.declined = all.first().and_then(|left| left.digest.clone());
+    state.save()?;
     put_first(&machine, &next.deployment)?;
     if reboots { reboot() } else { Ok(()) }
 }

@@ -18,6 +18,8 @@ pub(crate) struct State {
     pub good: Vec<String>,
     /// Images that did not.
     pub bad: BTreeMap<String, Bad>,
+    /// The manifest digest of the image that somebody rolled back.
+    pub declined: Option<String>,
     /// The last look for an update.
     pub last_check: Option<Check>,
     /// Units that failed before the update that is being tried.
@@ -63,13 +65,17 @@ impl State {
     }
 
     /// Why the image with this manifest digest is not taken again.
-    pub(crate) fn why_bad(&self, digest: &str) -> Option<&Bad> {
-        self.bad.values().find(|bad| bad.digest.as_deref() == Some(digest))
+    pub(crate) fn why_not(&self, digest: &str) -> Option<String> {
+        let bad = self.bad.values().find(|bad| bad.digest.as_deref() == Some(digest));
+        let declined = self.declined.as_deref() == Some(digest);
+        let failed = bad.map(|bad| format!("failed on this machine: {}", bad.reason));
+        failed.or_else(|| declined.then(|| "was rolled back".to_owned()))
     }
 
     /// The image with this manifest digest is to be tried again.
     pub(crate) fn forgive(&mut self, digest: &str) {
         self.bad.retain(|_, bad| bad.digest.as_deref() != Some(digest));
+        self.declined.take_if(|declined| declined == digest);
     }
 
     /// A deployment is healthy.
@@ -132,12 +138,23 @@ mod tests {
         state.set_good("a");
         state.set_good("b");
         let bad = Bad { digest: Some("sha256:b".into()), reason: "no answer".into(), time: 5 };
-        state.set_bad("b", bad.clone());
+        state.set_bad("b", bad);
         state.save_to(&place).unwrap();
         let state = State::load_from(&place).unwrap();
         assert!(state.is_good("a") && !state.is_good("b"));
-        assert_eq!(state.why_bad("sha256:b"), Some(&bad));
-        assert_eq!(state.why_bad("sha256:a"), None);
+        assert_eq!(state.why_not("sha256:b").unwrap(), "failed on this machine: no answer");
+        assert_eq!(state.why_not("sha256:a"), None);
+    }
+
+    #[test]
+    fn what_was_rolled_back_is_not_taken_until_it_is_asked_for() {
+        let mut state = State { declined: Some("sha256:a".into()), ..State::default() };
+        assert_eq!(state.why_not("sha256:a").unwrap(), "was rolled back");
+        assert_eq!(state.why_not("sha256:b"), None);
+        state.forgive("sha256:b");
+        assert!(state.why_not("sha256:a").is_some());
+        state.forgive("sha256:a");
+        assert_eq!(state, State::default());
     }
 
     #[test]

@@ -24,7 +24,7 @@ const POLICY: &str = "/etc/containers/policy.json";
 pub(crate) struct Wish {
     /// Reboot at once.
     pub reboot: bool,
-    /// Take an image that failed here.
+    /// Take an image that failed here or was rolled back.
     pub retry: bool,
 }
 
@@ -35,7 +35,7 @@ pub(crate) enum Upgraded {
     Current,
     /// The next boot will run something new.
     Staged,
-    /// There is only an image that failed here.
+    /// There is only an image that failed here or was rolled back.
     Refused,
 }
 
@@ -60,8 +60,8 @@ pub(crate) async fn upgrade(config: &Config, wish: Wish) -> Result<Upgraded> {
         say(format_args!("nothing new: {reference} is {}", found.digest));
         return Ok(Upgraded::Current);
     }
-    if let (Some(bad), false) = (State::load()?.why_bad(&found.digest), wish.retry) {
-        say(format_args!("{} failed on this machine: {}; --retry takes it again", found.digest, bad.reason));
+    if let (Some(why_not), false) = (State::load()?.why_not(&found.digest), wish.retry) {
+        say(format_args!("{} {why_not}; --retry takes it again", found.digest));
         return Ok(Upgraded::Refused);
     }
     stage(&machine, &lock, &reference, found.fetch().await?)?;

@@ -75,6 +75,8 @@ fn a_machine_switches_returns_and_leaves_what_is_unhealthy_or_does_not_boot() {
     assert!(!found && said.contains("nothing new"), "{said}");
     guest.reboots_after("nestos-update rollback --reboot");
     runs_base(&guest);
+    let said = guest.run("nestos-update upgrade");
+    assert!(said.contains("was rolled back; --retry takes it again"), "{said}");
 
     // An image that fails its own check, taken by the timer's service, which waits for its window: the machine comes
     // back by itself, and does not take it again.
