@@ -138,7 +138,8 @@ fn arguments(request: &Request<'_>, text: &str) -> HashMap<String, String> {
         is_arg && words.any(|word| word.split('=').next() == Some(BASE))
     };
     let mut arguments = HashMap::new();
-    if text.lines().any(asks) {
+    // A line may go on in the next.
+    if text.replace("\\\r\n", " ").replace("\\\n", " ").lines().any(asks) {
         arguments.insert(BASE.to_owned(), request.base_name.to_owned());
     }
     arguments.extend(request.arguments.iter().cloned());

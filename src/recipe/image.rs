@@ -191,6 +191,18 @@ fn plan_of(build: &Build) -> Result<Option<PlanRecord>> {
     PlanRecord::read(&build.dir().join(OCI_PLAN))
 }
 
+fn told_plan(build: &Build) -> Result<PlanRecord> {
+    if let Some(plan) = plan_of(build)? {
+        return Ok(plan);
+    }
+    let cause = format!("build {} does not tell what its image is made of ({OCI_PLAN})", build.id());
+    let cure = match build.meta()?.oci_imported {
+        Some(true) => "it was imported: only what `nosa build` made has a plan",
+        _ => "build it anew: older builds do not",
+    };
+    Err(Failure::new(Kind::Artifact, cause, cure).into())
+}
+
 /// The build whose plan the next one follows: the latest, but that images from elsewhere have no plan.
 pub(super) fn last_own(workdir: &Workdir, latest: &Build) -> Result<Option<Build>> {
     let mut build = latest.clone();
@@ -205,22 +217,20 @@ pub(super) fn last_own(workdir: &Workdir, latest: &Build) -> Result<Option<Build
 /// is one).
 pub fn image_plan(workdir: &Workdir, id: &str, from: Option<&str>) -> Result<ImagePlan> {
     let arch = environment::basearch();
-    let tell = |build: &Build| -> Result<PlanRecord> {
-        plan_of(build)?.ok_or_else(|| {
-            let cause = format!("build {} does not tell what its image is made of ({OCI_PLAN})", build.id());
-            Failure::new(Kind::Artifact, cause, "build it anew: older builds do not").into()
-        })
-    };
     let build = workdir.build(id, arch)?;
-    let plan = tell(&build)?;
+    let plan = told_plan(&build)?;
     let before = match from {
         Some(id) => Some(workdir.build(id, arch)?),
-        None => workdir.build_before(&build).ok().filter(|before| before.dir().join(OCI_PLAN).exists()),
+        None => {
+            let own = workdir.build_before(&build).and_then(|before| last_own(workdir, &before));
+            own.ok().flatten().filter(|before| before.dir().join(OCI_PLAN).exists())
+        }
     };
     let update = match before {
-        Some(before) => {
-            Some(Update { from: before.id().to_owned(), cost: UpdateCost::between(&tell(&before)?, &plan) })
-        }
+        Some(before) => Some(Update {
+            from: before.id().to_owned(),
+            cost: UpdateCost::between(&told_plan(&before)?, &plan),
+        }),
         None => None,
     };
     Ok(ImagePlan { build: build.id().to_owned(), plan, update })
