@@ -47,6 +47,8 @@ impl Sink for Told {
 pub(crate) struct Bench<F> {
     place: tempfile::TempDir,
     told: Arc<Told>,
+    /// How long a script may take: longer than any does, but for those that never end.
+    pub(crate) limit: Duration,
     format: std::marker::PhantomData<F>,
 }
 
@@ -56,6 +58,7 @@ impl<F: Format> Bench<F> {
         let this = Self {
             place: tempfile::tempdir().unwrap(),
             told: Arc::default(),
+            limit: Duration::from_secs(600),
             format: std::marker::PhantomData,
         };
         std::fs::create_dir(this.repo()).unwrap();
@@ -119,7 +122,7 @@ impl<F: Format> Bench<F> {
             remove,
             documentation: true,
             languages: None,
-            limit: Duration::from_secs(5),
+            limit: self.limit,
             report: &self.report(),
         })?;
         let owners = backend.owners(&root)?;

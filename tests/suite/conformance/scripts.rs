@@ -1,6 +1,7 @@
 //! Scripts that misbehave: each is contained, and told by its package's name.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::package::{Made, base};
 use super::{Bench, Format, Tree, over_both, want};
@@ -13,8 +14,12 @@ over_both!(
     a_script_cannot_write_outside_its_tree
 );
 
+fn bench<F: Format>(post: &str) -> Bench<F> {
+    Bench::new(&[base(), Made::new("bad", "1.0").file("/usr/share/bad", "b").post(post)])
+}
+
 fn run<F: Format>(post: &str) -> (Bench<F>, anyhow::Result<Tree>) {
-    let bench = Bench::<F>::new(&[base(), Made::new("bad", "1.0").file("/usr/share/bad", "b").post(post)]);
+    let bench = bench::<F>(post);
     let result = bench.install(&want(&["bad"]), &[]);
     (bench, result)
 }
@@ -33,8 +38,10 @@ fn a_failing_script_is_named_with_what_it_said<F: Format>() {
 }
 
 fn a_script_that_never_ends_is_ended_and_named<F: Format>() {
-    let error = error::<F>("while :; do sleep 1; done");
-    assert!(error.contains("did not end within 5 s"), "{error}");
+    let mut bench = bench::<F>("while :; do sleep 1; done");
+    bench.limit = Duration::from_secs(10);
+    let error = format!("{:#}", bench.install(&want(&["bad"]), &[]).err().unwrap());
+    assert!(error.contains("did not end within 10 s"), "{error}");
     assert!(error.contains("bad"), "{error}");
 }
 
