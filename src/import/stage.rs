@@ -80,7 +80,7 @@ impl Artifact for Imported {
 impl Stage for Import<'_> {
     type Output = Imported;
     const NAME: &'static str = "import";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     fn key(&self, hash: &mut KeyHasher) {
         hash.input("image", self.image.digest);

@@ -9,10 +9,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use oci_spec::image::{Descriptor, ImageIndexBuilder};
+use oci_spec::image::Descriptor;
 
 use super::archive::{self, Blob, BlobBytes, LAYOUT};
-use super::image::REF_NAME;
+use super::image;
 use crate::failure::{Failure, Kind};
 use crate::host::fs;
 use crate::pipeline::Digest;
@@ -56,7 +56,7 @@ impl NewLayout {
 
     /// Ends it as a directory, with one image (or index) that may have a name.
     pub fn into_directory(self, root: Descriptor, name: Option<&str>) -> Result<()> {
-        fs::write(&self.dir.path().join("index.json"), index(root, name)?)?;
+        fs::write(&self.dir.path().join("index.json"), image::index(root, name)?)?;
         fs::write(&self.dir.path().join("oci-layout"), LAYOUT)?;
         std::fs::set_permissions(self.dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))
             .with_context(|| format!("opening {}", self.dir.path().display()))?;
@@ -76,17 +76,7 @@ impl NewLayout {
             blobs.push(Blob { digest, bytes: BlobBytes::File(path, size) });
         }
         let archive = self.dir.path().join("archive");
-        archive::write(&archive, &index(root, name)?, blobs)?;
+        archive::write(&archive, &image::index(root, name)?, blobs, None)?;
         fs::rename(&archive, &self.target)
     }
-}
-
-fn index(root: Descriptor, name: Option<&str>) -> Result<Vec<u8>> {
-    let mut root = root;
-    let mut annotations = root.annotations().clone().unwrap_or_default();
-    annotations.remove(REF_NAME);
-    annotations.extend(name.map(|name| (REF_NAME.to_owned(), name.to_owned())));
-    root.set_annotations((!annotations.is_empty()).then_some(annotations));
-    let index = ImageIndexBuilder::default().schema_version(2_u32).manifests([root]).build();
-    serde_json::to_vec(&index.context("making an index")?).context("encoding an index")
 }

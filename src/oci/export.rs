@@ -6,27 +6,16 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use oci_spec::image::Os;
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 
 use super::archive::{self, Blob, BlobBytes};
-use super::image::{self, Description, Layer};
+use super::image::{self, Compression, Description, Layer};
 use super::layer::{LayerFile, LayerWriter};
 use super::plan::{BlobRecord, LayerPlan, LayerRecord, PlanRecord, PlannedLayer, Unit, UnitRecord};
 use crate::host::fs;
 use crate::ostree::{Checksum, Commit, Node, NodeObject, Repo, Value, key};
 use crate::pipeline::{Digest, Hashing};
-
-/// How layers are compressed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Compression {
-    /// One gzip member at level 6: what every client reads.
-    #[default]
-    Gzip,
-    /// One zstd frame at level 3: a quarter of the time and smaller, for clients of recent years.
-    Zstd,
-}
 
 /// What an image says besides what its commit says.
 #[derive(Debug, Clone, Default)]
@@ -92,7 +81,6 @@ pub fn export(
         cmd: &options.cmd,
         created: object.timestamp,
         compression: options.compression,
-        reference: options.reference.as_deref(),
     };
     let held = |bytes: Vec<u8>| Blob { digest: Digest::of(&bytes), bytes: BlobBytes::Held(bytes) };
     let config_bytes = image::configuration(&layers, &description)?;
@@ -105,7 +93,9 @@ pub fn export(
         BlobRecord { sha256: digest, size: manifest_bytes.len() as u64 },
         BlobRecord { sha256: config.digest, size: config_size },
     ];
-    let index = image::index((digest, manifest_bytes.len() as u64), &description)?;
+    let architecture = image::arch(&options.architecture);
+    let entry = image::entry(digest, manifest_bytes.len() as u64, architecture, Os::Linux)?;
+    let index = image::index(entry, options.reference.as_deref())?;
     let mut blobs = vec![config, manifest];
     blobs.extend(
         layers
@@ -113,7 +103,7 @@ pub fn export(
             .zip(files)
             .map(|(layer, file)| Blob { digest: layer.digest, bytes: BlobBytes::File(file, layer.size) }),
     );
-    let size = archive::write(target, &index, blobs)?;
+    let size = archive::write(target, &index, blobs, None)?;
     Ok(Exported {
         manifest: digest,
         manifest_bytes,

@@ -9,9 +9,8 @@ use oci_spec::image::{
     ImageConfigurationBuilder, ImageIndexBuilder, ImageManifest, ImageManifestBuilder, MediaType, Os,
     PlatformBuilder, RootFsBuilder,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use super::export::Compression;
 use crate::host::clock::Utc;
 use crate::ostree::Checksum;
 use crate::pipeline::Digest;
@@ -26,6 +25,17 @@ pub const VERSION: &str = "org.opencontainers.image.version";
 const COMPONENTS: &str = "ostree.components";
 /// The annotation of an index's entry that names the image.
 pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+/// How layers are compressed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Compression {
+    /// One gzip member at level 6: what every client reads.
+    #[default]
+    Gzip,
+    /// One zstd frame at level 3: a quarter of the time and smaller, for clients of recent years.
+    Zstd,
+}
 
 /// A layer that was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +54,6 @@ pub(super) struct Description<'a> {
     pub(super) cmd: &'a [String],
     pub(super) created: u64,
     pub(super) compression: Compression,
-    pub(super) reference: Option<&'a str>,
 }
 
 /// The configuration's bytes.
@@ -112,18 +121,22 @@ pub fn layers_of(manifest: &[u8], commit: Checksum) -> Result<Vec<Digest>> {
     manifest.layers().iter().map(digest).collect()
 }
 
-/// The bytes of the index, which leads to one manifest.
-pub(super) fn index(manifest: (Digest, u64), description: &Description<'_>) -> Result<Vec<u8>> {
-    let platform =
-        PlatformBuilder::default().architecture(arch(description.architecture)).os(Os::Linux).build()?;
-    let mut entry = descriptor(MediaType::ImageManifest, manifest.0, manifest.1)?.platform(platform);
-    if let Some(name) = description.reference {
-        entry = entry.annotations(HashMap::from([(REF_NAME.to_owned(), name.to_owned())]));
-    }
+/// An index's entry for a manifest.
+pub(super) fn entry(digest: Digest, size: u64, architecture: Arch, os: Os) -> Result<Descriptor> {
+    let platform = PlatformBuilder::default().architecture(architecture).os(os).build()?;
+    Ok(descriptor(MediaType::ImageManifest, digest, size)?.platform(platform).build()?)
+}
+
+/// The bytes of an index that leads to one image (or index), which may have a name.
+pub(super) fn index(mut root: Descriptor, name: Option<&str>) -> Result<Vec<u8>> {
+    let mut annotations = root.annotations().clone().unwrap_or_default();
+    annotations.remove(REF_NAME);
+    annotations.extend(name.map(|name| (REF_NAME.to_owned(), name.to_owned())));
+    root.set_annotations((!annotations.is_empty()).then_some(annotations));
     let index = ImageIndexBuilder::default()
         .schema_version(2_u32)
         .media_type(MediaType::ImageIndex)
-        .manifests(vec![entry.build()?])
+        .manifests([root])
         .build()?;
     sorted(&index)
 }
@@ -173,13 +186,14 @@ mod tests {
             cmd: &["/bin/bash".to_owned()],
             created: 0,
             compression: Compression::Gzip,
-            reference: Some("nosa"),
         };
         let make = || {
             let config = configuration(std::slice::from_ref(&layer), &description).unwrap();
             let manifest =
                 manifest((Digest::of(&config), 1), std::slice::from_ref(&layer), &description).unwrap();
-            let index = index((Digest::of(&manifest), 2), &description).unwrap();
+            let index =
+                index(entry(Digest::of(&manifest), 2, arch("x86_64"), Os::Linux).unwrap(), Some("nosa"))
+                    .unwrap();
             (config, manifest, index)
         };
         let (config, manifest, index) = make();

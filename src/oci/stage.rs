@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result};
 
 use super::artifact::OciArchive;
-use super::export::{Compression, ExportOptions, export};
+use super::export::{ExportOptions, export};
+use super::image::Compression;
 use super::plan::{Contents, LayerPlan, Planning, TreeFile, divide};
 use crate::host::{Tool, fs};
 use crate::ostree::{Content, NodeObject, OstreeCommit, Repo};

@@ -233,7 +233,7 @@ impl Layout {
         Ok(bytes)
     }
 
-    fn digest(&self, descriptor: &Descriptor) -> Result<Digest> {
+    pub(super) fn digest(&self, descriptor: &Descriptor) -> Result<Digest> {
         let text = descriptor.digest().to_string();
         let digest = text.strip_prefix("sha256:").and_then(|hex| hex.parse().ok());
         digest.ok_or_else(|| damaged(&self.path, &format!("{text} is not a sha256 digest")))
