@@ -12,7 +12,7 @@ pub(super) struct Args {
     /// Which: qemu, metal, metal4k, openstack.
     #[arg(value_parser = ["qemu", "metal", "metal4k", "openstack"], required = true)]
     targets: Vec<String>,
-    /// The build (default: the latest).
+    /// The build.
     #[arg(long, default_value = "latest")]
     build: String,
     /// Make the image even if the build has one.

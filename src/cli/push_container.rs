@@ -18,7 +18,7 @@ pub(super) struct Args {
     /// The artifact to push: ostree, extensions-container.
     #[arg(long, value_name = "NAME", default_value = "ostree")]
     image: String,
-    /// One more tag.
+    /// One more tag; more than once for more.
     #[arg(long, value_name = "TAG")]
     tag: Vec<String>,
     /// Append this to the tag.

@@ -11,7 +11,7 @@ use crate::release::{self, Stream};
 /// Write release.json of a build, as Fedora CoreOS's release tools read it
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The build (default: the latest).
+    /// The build.
     #[arg(long, visible_alias = "build", value_name = "ID", default_value = "latest")]
     build_id: String,
     /// The stream's name (default: the last part of the build's `ref`, unless its meta.json names a branch, as

@@ -8,7 +8,7 @@ use crate::host::environment;
 /// Which build.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct Which {
-    /// The build (default: the latest).
+    /// The build.
     #[arg(long, value_name = "ID", default_value = "latest")]
     build: String,
     /// Its architecture (default: this machine's).
