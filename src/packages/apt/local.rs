@@ -17,12 +17,26 @@ use crate::pipeline::Digest;
 pub(super) const ORIGIN: &str = "nosa-overrides";
 
 impl Apt {
+    /// Offers apt none.
+    pub(super) fn withdraw_overrides(&self) -> Result<()> {
+        fs::remove_tree(&self.offered())?;
+        fs::remove_file_if_exists(&self.offer())
+    }
+
+    /// Where the offered overrides are indexed.
+    fn offered(&self) -> PathBuf {
+        self.dir.join("overrides")
+    }
+
+    /// What tells apt of them.
+    fn offer(&self) -> PathBuf {
+        self.dir.join("sources.list.d").join(format!("{OVERRIDES}.sources"))
+    }
+
     /// Offers the overrides to apt and returns their names.
     pub(super) fn offer_overrides(&self) -> Result<Vec<String>> {
-        let dir = self.dir.join("overrides");
-        let source = self.dir.join("sources.list.d").join(format!("{OVERRIDES}.sources"));
-        fs::remove_tree(&dir)?;
-        fs::remove_file_if_exists(&source)?;
+        let (dir, source) = (self.offered(), self.offer());
+        self.withdraw_overrides()?;
         if self.overrides.is_empty() {
             return Ok(Vec::new());
         }

@@ -59,6 +59,8 @@ impl PackageBackend for Apt {
     fn refresh(&self, report: &Reporter) -> Result<Snapshot> {
         let _lock = self.lock()?;
         self.write_config(&[])?;
+        // Those of the last run may lie where the working directory was then.
+        self.withdraw_overrides()?;
         self.require_space()?;
         Snapshot::forget(&self.dir)?;
         let progress = report.progress("asking the package repositories", 0, Unit::Items);

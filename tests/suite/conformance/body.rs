@@ -8,7 +8,14 @@ use regex::Regex;
 use super::package::{Made, base};
 use super::{Bench, Format, listed, over_both, want};
 
-over_both!(resolves locks overrides_beat_the_lock installs_what_the_packages_say downloads_are_verified);
+over_both!(
+    resolves
+    locks
+    overrides_beat_the_lock
+    overrides_of_a_place_that_is_gone_are_forgotten
+    installs_what_the_packages_say
+    downloads_are_verified
+);
 
 /// A library, a program in two versions that needs it, and what it recommends.
 fn packages() -> Vec<Made> {
@@ -144,6 +151,20 @@ fn overrides_beat_the_lock<F: Format>() {
     // Without them the lock counts again.
     let packages = bench.backend().resolve(&request, &bench.report()).unwrap();
     assert_eq!(listed(&packages), ["app 1.0-1", "liba 1.0-1"]);
+}
+
+/// A working directory that was moved since, or whose cache another one shares.
+fn overrides_of_a_place_that_is_gone_are_forgotten<F: Format>() {
+    let bench = Bench::<F>::new(&packages());
+    let backend = bench.backend_with(&[Made::new("app", "0.1").file("/usr/bin/app", "mine")]);
+    backend.refresh(&bench.report()).unwrap();
+    backend.resolve(&want(&["app"]), &bench.report()).unwrap();
+    let (old, new) = (bench.repo().join("../state"), bench.repo().join("../moved"));
+    std::fs::rename(old, &new).unwrap();
+    let backend = F::backend(&new, &bench.repo(), Vec::new());
+    backend.refresh(&bench.report()).unwrap();
+    let packages = backend.resolve(&want(&["app"]), &bench.report()).unwrap();
+    assert_eq!(listed(&packages), ["app 1.1-1", "liba 1.0-1"]);
 }
 
 fn installs_what_the_packages_say<F: Format>() {
